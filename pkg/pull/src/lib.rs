@@ -1,0 +1,1 @@
+//! The story of one pull: plan, run, overlaybd's rules, proof, receipt.
