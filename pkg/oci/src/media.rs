@@ -71,3 +71,31 @@ impl fmt::Display for MediaType {
         f.write_str(&self.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_value_loses_its_parameters_and_case() {
+        let media_type = MediaType::new("Application/vnd.OCI.image.index.v1+json; charset=utf-8");
+        assert_eq!(media_type.as_str(), MediaType::OCI_INDEX);
+        assert!(media_type.is_index() && !media_type.is_manifest());
+    }
+
+    #[test]
+    fn layers_are_told_by_their_compression() {
+        for (text, layer, uncompressed) in [
+            (MediaType::OCI_LAYER, true, true),
+            ("application/vnd.oci.image.layer.v1.tar+zstd", true, false),
+            (MediaType::DOCKER_LAYER, true, true),
+            ("application/vnd.docker.image.rootfs.diff.tar.gzip", true, false),
+            ("application/vnd.docker.image.rootfs.foreign.diff.tar", true, true),
+            (MediaType::OCI_CONFIG, false, false),
+            ("", false, false),
+        ] {
+            let media_type = MediaType::new(text);
+            assert_eq!((media_type.is_layer(), media_type.is_uncompressed_layer()), (layer, uncompressed), "{text}");
+        }
+    }
+}

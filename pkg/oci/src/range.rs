@@ -43,3 +43,24 @@ impl fmt::Display for ByteRange {
         write!(f, "{}-{}", self.start, self.end - 1)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_has_bytes_and_is_shown_closed() {
+        assert_eq!(ByteRange::new(5, 5), None);
+        assert_eq!(ByteRange::new(6, 5), None);
+        let range = ByteRange::new(0, 8).unwrap();
+        assert_eq!((range.len(), range.to_string().as_str()), (8, "0-7"));
+    }
+
+    #[test]
+    fn neighbours_share_no_byte() {
+        let range = |start, end| ByteRange::new(start, end).unwrap();
+        assert!(!range(0, 8).overlaps(range(8, 9)));
+        assert!(range(0, 8).overlaps(range(7, 9)));
+        assert!(range(0, 8).overlaps(range(3, 4)));
+    }
+}

@@ -41,7 +41,7 @@ fn manifest() -> Value {
 }
 
 fn index(platforms: &[Option<&str>]) -> Value {
-    let entry = |(number, platform): (usize, &Option<&str>)| {
+    let entry = |(number, platform): (usize, Option<&str>)| {
         let mut entry = blob(MediaType::OCI_MANIFEST, char::from_digit(u32::try_from(number).unwrap(), 16).unwrap(), 5);
         if let Some(text) = platform {
             let mut words = text.split('/');
@@ -49,7 +49,7 @@ fn index(platforms: &[Option<&str>]) -> Value {
         }
         entry
     };
-    json!({"schemaVersion": 2, "manifests": platforms.iter().enumerate().map(entry).collect::<Vec<_>>()})
+    json!({"schemaVersion": 2, "manifests": platforms.iter().copied().enumerate().map(entry).collect::<Vec<_>>()})
 }
 
 /// The document with the value at a JSON pointer replaced.
