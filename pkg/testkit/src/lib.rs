@@ -1,1 +1,14 @@
-//! A misbehaving registry, image builders, real daemons on private roots, a stand-in overlaybd snapshotter. For tests and `hack/bench` only.
+//! A misbehaving registry, image builders, real daemons on private roots, a stand-in overlaybd snapshotter. For tests and
+//! `hack/bench` only.
+//!
+//! Nothing here returns an error: a test that cannot set its stage has failed, and the panic says why. Everything is
+//! synchronous and runs in processes or threads of its own, so it serves from plain and from async tests alike.
+
+mod containerd;
+mod http;
+mod process;
+mod registry;
+
+pub use containerd::{Containerd, ContainerdOptions, Daemon, Daemons};
+pub use http::Response;
+pub use registry::DistributionRegistry;

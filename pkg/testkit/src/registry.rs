@@ -1,0 +1,166 @@
+//! A real distribution registry (`docker-registry`) on a private directory, and a plain way to put anything into it.
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use oci::{Digest, MediaType};
+
+use crate::{
+    http::{self, Body, Response},
+    process::{self, Process},
+};
+
+/// A running private registry. Dropping it ends the server and removes what it stored.
+#[derive(Debug)]
+pub struct DistributionRegistry {
+    process: Option<Process>,
+    port: u16,
+    protected: bool,
+    home: tempfile::TempDir,
+}
+
+impl DistributionRegistry {
+    /// The user that a protected registry lets in.
+    pub const USER: &str = "user";
+    /// That user's password.
+    pub const PASSWORD: &str = "secret:with-colon";
+    /// USER and PASSWORD as an `Authorization` header has them.
+    const BASIC: &str = "Basic dXNlcjpzZWNyZXQ6d2l0aC1jb2xvbg==";
+    /// The htpasswd line of USER and PASSWORD (bcrypt, the only form this server takes; the lowest cost).
+    const HTPASSWD: &str = "user:$2y$04$P/MJLr7V0YUnbnFaA7FAPOETv6Egf3PmlBo62dVy/ui95Y3dxM3nu\n";
+
+    /// Starts a registry open to everyone.
+    pub fn start() -> Self {
+        Self::launch(false)
+    }
+
+    /// Starts a registry that asks for [`USER`](Self::USER) and [`PASSWORD`](Self::PASSWORD), reads included.
+    pub fn start_protected() -> Self {
+        Self::launch(true)
+    }
+
+    fn launch(protected: bool) -> Self {
+        let home = process::scratch();
+        let mut registry = Self { process: None, port: process::free_port(), protected, home };
+        registry.restart();
+        registry
+    }
+
+    /// Starts the server again after [`kill`](Self::kill), on the same port and directory.
+    pub fn restart(&mut self) {
+        self.process = None;
+        let home = self.home.path();
+        let config = home.join("config.yml");
+        fs::write(home.join("htpasswd"), Self::HTPASSWD).expect("a file can be written to our own directory");
+        fs::write(&config, self.config()).expect("a file can be written to our own directory");
+        let binary = ["docker-registry", "registry"].into_iter().find_map(process::on_path);
+        let mut command = Command::new(binary.expect("docker-registry is on PATH"));
+        command.arg("serve").arg(config);
+        let mut process = Process::start(command, home.join("log"));
+        process.wait_until("docker-registry", || self.send("GET", "/v2/", &[], Body::Bytes(b"")).is_ok_and(|r| r.status == 200));
+        self.process = Some(process);
+    }
+
+    /// Ends the server at once, as a crash would.
+    pub fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill();
+        }
+    }
+
+    fn config(&self) -> String {
+        let home = self.home.path().display();
+        let port = self.port;
+        let auth = if self.protected {
+            format!("auth:\n  htpasswd:\n    realm: testkit\n    path: {home}/htpasswd\n")
+        } else {
+            String::new()
+        };
+        format!(
+            "version: 0.1\nlog:\n  level: warn\nstorage:\n  filesystem:\n    rootdirectory: {home}/data\n  \
+             delete:\n    enabled: true\nhttp:\n  addr: 127.0.0.1:{port}\n  secret: testkit\n{auth}"
+        )
+    }
+
+    /// `127.0.0.1:port`, the host part of a reference.
+    pub fn host(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// `127.0.0.1:port/repository:tag`
+    pub fn reference(&self, repository: &str, tag: &str) -> String {
+        format!("{}/{repository}:{tag}", self.host())
+    }
+
+    /// File in which the server keeps a blob it has; overwriting it makes the server send something else.
+    pub fn blob_path(&self, digest: &Digest) -> PathBuf {
+        let hex = digest.hex();
+        self.home.path().join(format!("data/docker/registry/v2/blobs/sha256/{}/{hex}/data", &hex[..2]))
+    }
+
+    /// Copies the image that an OCI layout holds under `layout_tag` to `repository:layout_tag` here, byte for byte
+    /// (`skopeo copy --preserve-digests`), and returns its reference.
+    pub fn push_oci_layout(&self, layout: &Path, layout_tag: &str, repository: &str) -> String {
+        let reference = self.reference(repository, layout_tag);
+        let mut command = Command::new("skopeo");
+        command.args(["copy", "--all", "--preserve-digests", "--dest-tls-verify=false", "--quiet"]);
+        if self.protected {
+            command.arg(format!("--dest-creds={}:{}", Self::USER, Self::PASSWORD));
+        }
+        command.arg(format!("oci:{}:{layout_tag}", layout.display())).arg(format!("docker://{reference}"));
+        let output = command.output().expect("skopeo is on PATH");
+        assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+        reference
+    }
+
+    /// Uploads a blob and returns its digest.
+    pub fn push_blob(&self, repository: &str, bytes: &[u8]) -> Digest {
+        let digest = Digest::of(bytes);
+        self.upload(repository, &digest, Body::Bytes(bytes));
+        digest
+    }
+
+    /// Uploads a file as a blob without reading it into memory.
+    pub fn push_blob_file(&self, repository: &str, path: &Path, digest: &Digest) {
+        let file = File::open(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        self.upload(repository, digest, Body::File(file));
+    }
+
+    fn upload(&self, repository: &str, digest: &Digest, body: Body<'_>) {
+        let opened =
+            self.send("POST", &format!("/v2/{repository}/blobs/uploads/"), &[], Body::Bytes(b"")).expect("our registry answers");
+        let location = opened.header("location").unwrap_or_else(|| panic!("no upload was opened: {opened:?}"));
+        let target = location.strip_prefix(&format!("http://{}", self.host())).unwrap_or(location);
+        let separator = if target.contains('?') { '&' } else { '?' };
+        let target = format!("{target}{separator}digest={digest}");
+        let answer =
+            self.send("PUT", &target, &[("Content-Type", "application/octet-stream")], body).expect("our registry answers");
+        assert_eq!(answer.status, 201, "blob {digest} was not taken: {}", String::from_utf8_lossy(&answer.body));
+    }
+
+    /// Uploads a manifest or index as it is, under a tag or its own digest; the server's answer is returned, since
+    /// a server may refuse a hostile one.
+    pub fn push_manifest(&self, repository: &str, tag_or_digest: &str, media_type: &str, bytes: &[u8]) -> Response {
+        let target = format!("/v2/{repository}/manifests/{tag_or_digest}");
+        self.send("PUT", &target, &[("Content-Type", media_type)], Body::Bytes(bytes)).expect("our registry answers")
+    }
+
+    /// Any other request with an empty body, such as a `DELETE`; any media type is accepted, and credentials are added
+    /// for a protected registry.
+    pub fn request(&self, method: &str, target: &str) -> Response {
+        let accept = [MediaType::OCI_INDEX, MediaType::OCI_MANIFEST, MediaType::DOCKER_INDEX, MediaType::DOCKER_MANIFEST];
+        self.send(method, target, &[("Accept", &format!("{}, */*", accept.join(", ")))], Body::Bytes(b""))
+            .expect("our registry answers")
+    }
+
+    fn send(&self, method: &str, target: &str, headers: &[(&str, &str)], body: Body<'_>) -> std::io::Result<Response> {
+        let mut headers = headers.to_vec();
+        if self.protected {
+            headers.push(("Authorization", Self::BASIC));
+        }
+        http::request(&self.host(), method, target, &headers, body)
+    }
+}
