@@ -104,3 +104,33 @@ impl fmt::Debug for Progress {
         f.debug_struct("Progress").field("meter", &self.meter).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Mutex, PoisonError};
+
+    use super::*;
+
+    #[test]
+    fn clones_tell_one_listener_in_order_and_share_one_meter() {
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let ears = Arc::clone(&heard);
+        let progress = Progress::new(move |event| {
+            if let Event::LayerCommitted { index, .. } = event {
+                ears.lock().unwrap_or_else(PoisonError::into_inner).push(*index);
+            }
+        });
+        let clone = progress.clone();
+        for (handle, index) in [(&progress, 0), (&clone, 1), (&progress, 2)] {
+            handle.emit(&Event::LayerCommitted { index, blob: Digest::of(b"layer") });
+            handle.meter().add_fetched(10);
+        }
+        assert_eq!(*heard.lock().unwrap(), [0, 1, 2]);
+        assert_eq!(clone.meter().tally().fetched, 30);
+    }
+
+    #[test]
+    fn events_pass_when_nobody_listens() {
+        Progress::silent().emit(&Event::Warning { text: "unheard".to_owned() });
+    }
+}

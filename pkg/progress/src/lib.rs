@@ -1,7 +1,8 @@
-//! What happened, as data: events, meters, the report folded from them.
+//! What happened, as data: events and meters.
 //!
-//! Everyone who moves bytes says so here; nobody here knows who listens. Emitting is cheap, never blocks on a listener that
-//! is slow for long, and can never fail a transfer.
+//! Everyone who moves bytes says so here; nobody here knows who listens. Emitting is a call on the spot: a listener that may
+//! be slow (a terminal, a pipe) hands the event on to a thread of its own. A listener cannot fail a transfer: it returns
+//! nothing.
 
 mod event;
 mod meter;

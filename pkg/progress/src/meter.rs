@@ -85,3 +85,34 @@ impl Meter {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn a_tally_has_everything_counted_by_all_threads() {
+        let meter = Meter::default();
+        thread::scope(|scope| {
+            for host in ["mirror:5000", "registry:443", "registry:443"] {
+                let meter = &meter;
+                scope.spawn(move || {
+                    meter.connection_opened();
+                    for _ in 0..100 {
+                        meter.add_fetched(7);
+                    }
+                    meter.add_host(host, 700);
+                    meter.add_retry();
+                    meter.add_stall();
+                    meter.add_refetched(5);
+                    meter.connection_closed();
+                });
+            }
+        });
+        meter.connection_opened();
+        let by_host = BTreeMap::from([("mirror:5000".to_owned(), 700), ("registry:443".to_owned(), 1400)]);
+        assert_eq!(meter.tally(), Tally { fetched: 2100, connections: 1, retries: 3, stalls: 3, refetched: 15, by_host });
+    }
+}
