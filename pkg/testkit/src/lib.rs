@@ -8,7 +8,10 @@ mod containerd;
 mod http;
 mod process;
 mod registry;
+mod snapshotter;
+mod stand_in;
 
 pub use containerd::{Containerd, ContainerdOptions, Daemon, Daemons};
 pub use http::Response;
 pub use registry::DistributionRegistry;
+pub use snapshotter::Snapshotter;

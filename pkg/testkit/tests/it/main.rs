@@ -1,3 +1,5 @@
 //! The kit itself against the real components.
 
 mod daemons;
+mod snapshotter;
+mod stage;
