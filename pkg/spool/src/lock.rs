@@ -1,0 +1,85 @@
+//! One process at a time has an entry (safety 3). The lock is a file of its own, so that the data file can be replaced under it.
+
+use std::{
+    fs::File,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use rustix::{
+    fs::{FlockOperation, OFlags, Timespec, Timestamps, UTIME_NOW},
+    io::Errno,
+};
+
+use crate::{
+    Error,
+    directory::{Directory, is_ours},
+    key::Key,
+};
+
+/// The right to an entry's names, until dropped.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    pub(crate) directory: Arc<Directory>,
+    pub(crate) key: Key,
+    file: File,
+    discarded: AtomicBool,
+}
+
+impl Lock {
+    /// Takes the lock without waiting. `None`: someone else has it.
+    pub(crate) fn try_take(directory: &Arc<Directory>, key: Key) -> Result<Option<Self>, Error> {
+        let name = key.lock();
+        let failed = |error| Error::io("lock", directory.path_of(&name), error);
+        loop {
+            let file = match directory.open_file(&name, OFlags::RDWR | OFlags::CREATE) {
+                Ok(file) => file,
+                // A symbolic link, a directory or a FIFO: none of ours, and nobody's lock.
+                Err(error)
+                    if matches!(Errno::from_io_error(&error), Some(Errno::LOOP | Errno::ISDIR | Errno::NXIO | Errno::ACCESS)) =>
+                {
+                    directory.unlink(&name)?;
+                    continue;
+                }
+                Err(error) => return Err(failed(error)),
+            };
+            if !is_ours(&file.metadata().map_err(failed)?) {
+                directory.unlink(&name)?;
+                continue;
+            }
+            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => {}
+                Err(Errno::WOULDBLOCK) => return Ok(None),
+                Err(error) => return Err(failed(error.into())),
+            }
+            // The former owner may have removed the name after we opened it: then this lock guards nothing.
+            if directory.leads_to(&name, &file).map_err(failed)? {
+                return Ok(Some(Self { directory: directory.clone(), key, file, discarded: AtomicBool::new(false) }));
+            }
+        }
+    }
+
+    /// Notes that the entry is in use, for the sweeper of a later run.
+    pub(crate) fn touch(&self) -> Result<(), Error> {
+        let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+        rustix::fs::futimens(&self.file, &Timestamps { last_access: now, last_modification: now })
+            .map_err(|error| Error::io("touch", self.directory.path_of(&self.key.lock()), error))
+    }
+
+    /// Takes the entry's data and journal away; the next one has a new inode (safety 1).
+    pub(crate) fn unlink_data(&self) -> Result<(), Error> {
+        self.directory.unlink(self.key.data())?;
+        self.directory.unlink(&self.key.journal())
+    }
+
+    /// Takes all names of the entry away, once: afterwards they may be another process's.
+    pub(crate) fn discard(&self) -> Result<(), Error> {
+        if self.discarded.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        self.unlink_data()?;
+        self.directory.unlink(&self.key.lock())
+    }
+}

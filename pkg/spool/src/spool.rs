@@ -1,0 +1,101 @@
+//! The spool directory: entries are taken from it, and what nobody used for long is swept.
+
+use std::{
+    collections::BTreeSet,
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use oci::{Descriptor, Namespace};
+
+use crate::{Entry, Error, directory::Directory, key::Key, lock::Lock};
+
+/// Waiting for another process's entry begins with this pause and doubles it up to the other.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_millis(200);
+
+/// The spool directory, opened once by descriptor. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Spool {
+    directory: Arc<Directory>,
+    namespace: Option<Namespace>,
+}
+
+impl Spool {
+    /// Opens the directory, or makes it (mode 0700; the one above must be there). With `isolated` entries are keyed by that
+    /// namespace too (safety 6).
+    ///
+    /// # Errors
+    /// [`Error::Insecure`] when others could change what lies in it (safety 5).
+    pub fn open(dir: &Path, isolated: Option<&Namespace>) -> Result<Self, Error> {
+        Ok(Self { directory: Arc::new(Directory::open(dir)?), namespace: isolated.cloned() })
+    }
+
+    /// Where it is, free of symbolic links.
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Takes the blob's lock without waiting; what an earlier run left is read and checked (blocking). `Ok(None)`: someone
+    /// else holds it.
+    ///
+    /// # Errors
+    /// [`Error::is_no_space`] when the blob does not fit.
+    pub fn try_entry(&self, blob: &Descriptor) -> Result<Option<Entry>, Error> {
+        let key = Key::new(self.namespace.as_ref(), blob.digest);
+        let Some(lock) = Lock::try_take(&self.directory, key)? else { return Ok(None) };
+        lock.touch()?;
+        Entry::open(lock, blob).map(Some)
+    }
+
+    /// Like [`try_entry`](Self::try_entry), but waits until the lock is free. The other's outcome says nothing: plan the
+    /// blob anew afterwards.
+    pub async fn entry(&self, blob: &Descriptor) -> Result<Entry, Error> {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let (spool, wanted) = (self.clone(), blob.clone());
+            let attempt = tokio::task::spawn_blocking(move || spool.try_entry(&wanted)).await;
+            match attempt.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))? {
+                Some(entry) => return Ok(entry),
+                None => tokio::time::sleep(pause).await,
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Takes away entries, of any namespace, that nobody used for longer than `keep` and whose lock is free. Returns how many.
+    pub fn sweep(&self, keep: Duration) -> Result<usize, Error> {
+        let keys: BTreeSet<Key> = self.directory.names()?.iter().filter_map(|name| Key::of_file(name)).collect();
+        let mut swept = 0;
+        for key in keys {
+            if !self.is_unused(&key, keep) {
+                continue;
+            }
+            let Some(lock) = Lock::try_take(&self.directory, key.clone())? else { continue };
+            // Someone may have used it, and gone, before the lock was ours.
+            if self.is_unused(&key, keep) {
+                lock.discard()?;
+                swept += 1;
+            }
+        }
+        Ok(swept)
+    }
+
+    fn is_unused(&self, key: &Key, keep: Duration) -> bool {
+        let names = [key.data(), &key.journal(), &key.lock()];
+        let used = names.into_iter().filter_map(|name| self.directory.modified(name)).max();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        used.is_some_and(|used| now.saturating_sub(u64::try_from(used).unwrap_or(0)) > keep.as_secs())
+    }
+
+    /// Bytes free for us on the spool's filesystem.
+    pub fn free(&self) -> Result<u64, Error> {
+        self.directory.free()
+    }
+
+    /// Removes the directory if nothing is in it and no other rpull has it open: after a finished pull nothing of us stays.
+    pub fn remove_if_empty(&self) -> Result<(), Error> {
+        self.directory.remove_if_empty()
+    }
+}
