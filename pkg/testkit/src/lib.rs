@@ -6,6 +6,7 @@
 
 mod containerd;
 mod http;
+pub mod image;
 mod process;
 mod registry;
 mod snapshotter;

@@ -148,6 +148,26 @@ impl DistributionRegistry {
         self.send("PUT", &target, &[("Content-Type", media_type)], Body::Bytes(bytes)).expect("our registry answers")
     }
 
+    /// Puts a manifest or index on the server's disk as if it had been pushed, under a tag or its own digest: for those
+    /// that the API refuses, such as one that lists a layer the server does not have.
+    pub fn plant_manifest(&self, repository: &str, tag_or_digest: &str, bytes: &[u8]) -> Digest {
+        let digest = Digest::of(bytes);
+        let hex = digest.hex();
+        let manifests = self.home.path().join("data/docker/registry/v2/repositories").join(repository).join("_manifests");
+        let mut links = vec![manifests.join("revisions/sha256").join(&hex)];
+        if tag_or_digest != digest.to_string() {
+            let tag = manifests.join("tags").join(tag_or_digest);
+            links.extend([tag.join("current"), tag.join("index/sha256").join(&hex)]);
+        }
+        let mut files = vec![(self.blob_path(&digest), bytes.to_vec())];
+        files.extend(links.into_iter().map(|link| (link.join("link"), digest.to_string().into_bytes())));
+        for (path, content) in files {
+            fs::create_dir_all(path.parent().expect("the path of a file has a parent")).expect("our own directory takes more");
+            fs::write(path, content).expect("a file can be written to our own directory");
+        }
+        digest
+    }
+
     /// Any other request with an empty body, such as a `DELETE`; any media type is accepted, and credentials are added
     /// for a protected registry.
     pub fn request(&self, method: &str, target: &str) -> Response {

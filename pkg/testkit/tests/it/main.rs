@@ -1,5 +1,6 @@
 //! The kit itself against the real components.
 
 mod daemons;
+mod image;
 mod snapshotter;
 mod stage;
