@@ -14,6 +14,8 @@ use super::wrapper;
 
 const PAGE: usize = 4096;
 const SECTOR: u64 = 512;
+/// Pages of random content; what is longer repeats them in random order, so that a large blob costs no compressing.
+const POOL: u64 = 256;
 /// Longest extent of the index: its length has 14 bits of sectors; a multiple of a page.
 const EXTENT: u64 = 2047 * PAGE as u64;
 const INDEX_PADDING: u64 = (1 << 50) - 1;
@@ -64,13 +66,13 @@ impl Blob {
     /// The sizes in the headers are known at the end, so the front is written last.
     fn write_to(self, out: &mut (impl Write + Seek)) -> io::Result<()> {
         out.seek(SeekFrom::Start(wrapper::PAYLOAD + ZFILE_HEADER as u64))?;
-        let mut compressor = Compressor { out, sizes: Vec::new(), blocks: 0, buffer: vec![0; PAGE * 2] };
-        self.write_lsmt(&mut compressor)?;
-        let Compressor { out, sizes, blocks, .. } = compressor;
+        let mut blocks = Blocks { out, sizes: Vec::new(), written: 0 };
+        self.write_lsmt(&mut blocks)?;
+        let Blocks { out, sizes, written } = blocks;
         let index: Vec<u8> = sizes.iter().flat_map(|size| size.to_le_bytes()).collect();
         out.write_all(&index)?;
         let header = ZFileHeader {
-            index_offset: ZFILE_HEADER as u64 + blocks,
+            index_offset: ZFILE_HEADER as u64 + written,
             entries: sizes.len() as u64,
             original: sizes.len() as u64 * PAGE as u64,
             index_crc: raw_crc(&index, 0),
@@ -83,14 +85,20 @@ impl Blob {
         out.write_all(&header.to_bytes(0x1b))
     }
 
-    fn write_lsmt<W: Write>(self, out: &mut Compressor<'_, W>) -> io::Result<()> {
+    fn write_lsmt<W: Write>(self, out: &mut Blocks<'_, W>) -> io::Result<()> {
         let data = self.data.div_ceil(PAGE as u64) * PAGE as u64;
         out.page(&lsmt_header(self.seed, 7, 0, 0))?;
         let mut random = fastrand::Rng::with_seed(self.seed);
-        let mut page = [0; PAGE];
-        for _ in 0..data / PAGE as u64 {
+        let pages = data / PAGE as u64;
+        let mut pool = Vec::new();
+        for _ in 0..POOL.min(pages) {
+            let mut page = [0; PAGE];
             random.fill(&mut page);
-            out.page(&page)?;
+            pool.push(compress(&page)?);
+        }
+        for number in 0..pages {
+            let chosen = if number < POOL { number } else { random.u64(..POOL) };
+            out.block(&pool[usize::try_from(chosen).expect("the pool is small")])?;
         }
         let index = lsmt_index(data);
         for page in index.chunks(PAGE) {
@@ -100,25 +108,33 @@ impl Blob {
     }
 }
 
-/// Compresses page by page and remembers how long each became.
-struct Compressor<'a, W> {
+/// Writes block after block and remembers how long each is.
+struct Blocks<'a, W> {
     out: &'a mut W,
     sizes: Vec<u32>,
-    blocks: u64,
-    buffer: Vec<u8>,
+    written: u64,
 }
 
-impl<W: Write> Compressor<'_, W> {
+impl<W: Write> Blocks<'_, W> {
     fn page(&mut self, page: &[u8]) -> io::Result<()> {
-        let length = lz4_flex::block::compress_into(page, &mut self.buffer).map_err(io::Error::other)?;
-        let crc = raw_crc(&self.buffer[..length], BLOCK_CRC_START);
-        self.buffer[length..length + 4].copy_from_slice(&crc.to_le_bytes());
-        let length = length + 4;
-        self.out.write_all(&self.buffer[..length])?;
-        self.sizes.push(u32::try_from(length).expect("a page compresses to about a page"));
-        self.blocks += length as u64;
+        self.block(&compress(page)?)
+    }
+
+    fn block(&mut self, block: &[u8]) -> io::Result<()> {
+        self.out.write_all(block)?;
+        self.sizes.push(u32::try_from(block.len()).expect("a page compresses to about a page"));
+        self.written += block.len() as u64;
         Ok(())
     }
+}
+
+/// One page as a ZFile has it: an LZ4 block and its CRC.
+fn compress(page: &[u8]) -> io::Result<Vec<u8>> {
+    let mut block = vec![0; lz4_flex::block::get_maximum_output_size(page.len())];
+    let length = lz4_flex::block::compress_into(page, &mut block).map_err(io::Error::other)?;
+    block.truncate(length);
+    block.extend_from_slice(&raw_crc(&block, BLOCK_CRC_START).to_le_bytes());
+    Ok(block)
 }
 
 struct ZFileHeader {
