@@ -49,30 +49,34 @@ need_packages() {
     local missing
     mapfile -t missing < <(missing_packages "$@")
     ((${#missing[@]})) || return 0
-    ((EUID == 0)) || die "Debian packages are missing: ${missing[*]}. As root: apt-get install --no-install-recommends ${missing[*]}"
+    ((EUID == 0)) || die "Debian packages are missing: ${missing[*]}. As root: apt-get install --no-remove --no-install-recommends ${missing[*]}"
     say "installing ${missing[*]}"
     mkdir -p "$cache"
     (
         flock 9
         install_packages "${missing[@]}"
     ) 9>"$cache/apt.lock"
-    say "services that came with them were not started; Debian starts them at the next boot (systemctl disable NAME)"
 }
 
 # Runs in a subshell, so that its EXIT trap is its own.
 install_packages() {
-    local plan removed
+    local plan removed output services
     if ! plan=$(apt_get --simulate install "$@" 2>&1); then
         # No package lists yet, or lists that are too old to know the name.
-        apt_get update || die "apt-get update does not work"
+        apt_get update >/dev/null || die "apt-get update does not work"
         plan=$(apt_get --simulate install "$@" 2>&1) || die "apt-get cannot install $*: $plan"
     fi
     removed=$(awk '$1 == "Remv" { print $2 }' <<<"$plan" | paste --serial --delimiters=' ')
     [[ -z $removed ]] || die "to install $*, apt-get would remove: $removed. Nothing was changed; settle that by hand"
     hold_services "$@"
-    apt_get install --no-remove "$@" && return
-    # Lists of last month name files that the mirror has replaced since.
-    if ! apt_get update || ! apt_get install --no-remove "$@"; then die "apt-get could not install $*"; fi
+    if ! output=$(apt_get install --no-remove "$@" 2>&1); then
+        # Lists of last month name files that the mirror has replaced since.
+        apt_get update >/dev/null || die "apt-get update does not work"
+        output=$(apt_get install --no-remove "$@" 2>&1) || die "apt-get could not install $*: $output"
+    fi
+    services=$(awk '$1 == "Inst" { print $2 }' <<<"$plan" | xargs dpkg-query --listfiles |
+        sed -n 's|^\(/usr\)\?/lib/systemd/system/\(.*\)\.service$|\2|p' | paste --serial --delimiters=' ')
+    [[ -z $services ]] || say "not started, but Debian will at the next boot (systemctl disable NAME): $services"
 }
 
 apt_get() {
@@ -129,12 +133,12 @@ once() {
         work=$(mktemp -d "$cache/building.XXXXXX")
         # Go's module cache is read-only, also when it is inside.
         trap 'chmod -R u+w "$work" && rm -rf "$work"' EXIT
-        say "building $(basename "$file") ($make) into $(dirname "$file")"
+        say "building ${file#"$cache"/}, once"
         SECONDS=0
         # Not in a condition: `set -e` has to hold inside.
         "$make" "$work"
         mv "$work/$(basename "$file")" "$file"
-        say "built $(basename "$file") in $SECONDS s"
+        say "built ${file#"$cache"/} in $SECONDS s"
     ) 9>"$cache/tools.lock"
 }
 
