@@ -1,1 +1,32 @@
 //! The story of one pull: plan, run, overlaybd's rules, proof, receipt.
+//!
+//! [`Puller`] is what `cmd/rpull` drives. This crate knows no terminal and no command line; it decides what is whole and what
+//! is not, and hands out a [`Receipt`] only for what was proved.
+
+mod blobs;
+mod chain;
+mod documents;
+mod error;
+mod inventory;
+mod options;
+mod overlaybd;
+mod plan;
+mod probe;
+mod proof;
+mod publish;
+mod receipt;
+mod records;
+mod resolve;
+mod run;
+mod scratch;
+mod work;
+
+pub use error::{Cause, Error};
+pub use options::Options;
+pub use receipt::{Bytes, Came, Incidents, LayerReceipt, Proof, Receipt, Source, StoreUse, Times};
+pub use run::Puller;
+
+/// Runs what waits for the disk off the async threads.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work).await?
+}

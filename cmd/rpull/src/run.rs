@@ -1,0 +1,183 @@
+//! One pull, from the arguments to the exit code: wires the parts, waits for the pull or a signal, says how it ended.
+
+use std::{io, time::Duration};
+
+use containerd::{Session, StoreChoice};
+use oci::Reference;
+use progress::Progress;
+use pull::{Cause, Options, Puller, Receipt};
+use registry::{Credentials, Registry};
+use tokio::signal::unix::{SignalKind, signal};
+use transfer::{Engine, Limits, RetryPolicy};
+
+use crate::{
+    args::{Args, Refusal, Store},
+    exit::ExitCode,
+    login::Login,
+    receipt::ReceiptFile,
+    render::Plain,
+    report,
+};
+
+/// Clearing away unfinished snapshots takes a few calls; a containerd that does not answer must not hold the user's Ctrl-C.
+const CLEAR_LIMIT: Duration = Duration::from_secs(10);
+
+/// How a run ended, when it did not end well.
+pub(crate) struct Failure {
+    pub(crate) code: ExitCode,
+    pub(crate) message: String,
+    pub(crate) hint: Option<String>,
+}
+
+/// Pulls what `args` asks for.
+pub(crate) fn run(args: &Args) -> ExitCode {
+    let (progress, plain) = Plain::start();
+    let outcome = prepare(args).and_then(|prepared| {
+        let runtime = tokio::runtime::Runtime::new().map_err(|error| Failure::other("no threads for a pull", &error))?;
+        let outcome = runtime.block_on(pull(args, prepared, progress));
+        // What still runs after a signal (a hash, a write) is not waited for.
+        runtime.shutdown_background();
+        outcome
+    });
+    match outcome {
+        Ok(()) => {
+            plain.done();
+            ExitCode::Done
+        }
+        Err(Failure { code, message, hint }) => {
+            plain.end();
+            report::failure(&mut io::stderr(), &message, hint.as_deref());
+            code
+        }
+    }
+}
+
+/// What must be found out before anything is asked of anyone.
+struct Prepared {
+    reference: Reference,
+    credentials: Credentials,
+    receipt: Option<ReceiptFile>,
+}
+
+fn prepare(args: &Args) -> Result<Prepared, Failure> {
+    let reference = args.reference().map_err(Failure::from)?;
+    let receipt = args.receipt.as_deref().map(ReceiptFile::open).transpose()?;
+    let credentials = match Login::new(args.user.as_deref(), args.refresh.as_deref()) {
+        Ok(Login::Anonymous) => Credentials::Anonymous,
+        Ok(Login::Password { user, password }) => Credentials::Basic { user, password: password.into() },
+        Ok(Login::Refresh(token)) => Credentials::Refresh(token.into()),
+        Err(error) => {
+            return Err(Failure { code: ExitCode::Usage, message: report::chain(&error), hint: Some(error.hint()) });
+        }
+    };
+    Ok(Prepared { reference, credentials, receipt })
+}
+
+async fn pull(args: &Args, prepared: Prepared, progress: Progress) -> Result<(), Failure> {
+    let Prepared { reference, credentials, receipt } = prepared;
+    let session = Session::connect(&args.address, args.namespace.clone(), args.connect_timeout())
+        .await
+        .map_err(|error| Failure::from(pull::Error::from(error)))?;
+    let registry = Registry::new(registry_options(args), credentials).map_err(|error| Failure::from(pull::Error::from(error)))?;
+    let limits = Limits { max_connections: args.max_connections, range_size: args.range_size, ..Limits::default() };
+    let engine = Engine::new(limits, RetryPolicy::default(), progress.clone());
+    let puller = Puller::new(session, registry, engine, options(args), progress);
+    let done = supervise(args, &puller, &reference).await?;
+    match receipt {
+        Some(file) => file.write(&done),
+        None => Ok(()),
+    }
+}
+
+/// Waits for the pull, a signal, or the limit the user set. Whatever ends it, no unfinished snapshot of ours stays.
+async fn supervise(args: &Args, puller: &Puller, reference: &Reference) -> Result<Receipt, Failure> {
+    let no_signals = |error| Failure::other("signals cannot be watched", &error);
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
+    let limit = async {
+        match args.timeout() {
+            Some(limit) => tokio::time::sleep(limit).await,
+            None => std::future::pending().await,
+        }
+    };
+    let stopped = tokio::select! {
+        outcome = puller.pull(reference) => return outcome.map_err(Failure::from),
+        _ = interrupt.recv() => Failure::stopped(ExitCode::Interrupted, "interrupted"),
+        _ = terminate.recv() => Failure::stopped(ExitCode::Terminated, "terminated"),
+        () = limit => Failure::stopped(ExitCode::Other, "the time limit of --timeout is over"),
+    };
+    match tokio::time::timeout(CLEAR_LIMIT, puller.abandon()).await {
+        Ok(left) if left.is_empty() => Err(stopped),
+        Ok(left) => Err(stopped.leaving(&left.join(", "))),
+        Err(_) => Err(stopped.leaving("containerd did not answer in time")),
+    }
+}
+
+fn registry_options(args: &Args) -> registry::Options {
+    registry::Options {
+        skip_verify: args.skip_verify,
+        plain_http: args.plain_http,
+        hosts_dirs: args.hosts_dir.iter().cloned().collect(),
+        tls_ca: args.tlscacert.clone(),
+        tls_cert: args.client_certificate(),
+        http_dump: args.http_dump,
+        ..registry::Options::default()
+    }
+}
+
+fn options(args: &Args) -> Options {
+    Options {
+        snapshotter: args.snapshotter.clone(),
+        platform: args.platform.clone(),
+        store: match args.store {
+            Store::Auto => StoreChoice::Auto,
+            Store::Direct => StoreChoice::Direct,
+            Store::Api => StoreChoice::Api,
+        },
+        spool_dir: args.spool_dir.clone(),
+        lazy: args.lazy,
+        labels: args.labels(),
+        ..Options::default()
+    }
+}
+
+impl Failure {
+    fn other(message: &str, error: &io::Error) -> Self {
+        Self { code: ExitCode::Other, message: format!("{message}: {error}"), hint: None }
+    }
+
+    fn stopped(code: ExitCode, message: &str) -> Self {
+        let hint = "what was downloaded is kept for a day; run rpull again to go on".to_owned();
+        Self { code, message: message.to_owned(), hint: Some(hint) }
+    }
+
+    fn leaving(mut self, what: &str) -> Self {
+        self.message = format!("{}; unfinished snapshots may be left: {what}", self.message);
+        self
+    }
+}
+
+impl From<pull::Error> for Failure {
+    fn from(error: pull::Error) -> Self {
+        let code = match error.cause() {
+            Cause::Usage => ExitCode::Usage,
+            Cause::Denied => ExitCode::Denied,
+            Cause::NotFound => ExitCode::NotFound,
+            Cause::Registry => ExitCode::Registry,
+            Cause::Corrupt => ExitCode::Corrupt,
+            Cause::Containerd => ExitCode::Containerd,
+            Cause::Disk => ExitCode::Disk,
+            _ => ExitCode::Other,
+        };
+        Self { code, message: report::chain(&error), hint: error.hint() }
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Usage { message, hint } => Self { code: ExitCode::Usage, message, hint: Some(hint) },
+            Refusal::Information(message) => Self { code: ExitCode::Usage, message, hint: None },
+        }
+    }
+}

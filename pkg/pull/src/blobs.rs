@@ -1,0 +1,105 @@
+//! Brings one blob into the namespace's content store, from the nearest place that has it.
+//!
+//! In this order: this namespace, another namespace (hashed first), a file that only a snapshot still has, the spool of an
+//! earlier run, the registry. Only a [`Committed`] comes out.
+
+use std::path::PathBuf;
+
+use containerd::{Committed, Labels, Store};
+use oci::{Descriptor, Layer};
+use progress::{Event, Progress};
+use registry::Repository;
+use spool::Verified;
+use transfer::Engine;
+
+use crate::{
+    Error, blocking,
+    overlaybd::{self, LayerKind},
+    receipt::Source,
+};
+
+/// Everything a blob needs on its way. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Blobs {
+    pub(crate) store: Store,
+    pub(crate) engine: Engine,
+    pub(crate) repository: Repository,
+    pub(crate) progress: Progress,
+}
+
+/// A blob that is content of this namespace now.
+#[derive(Clone)]
+pub(crate) struct Arrived {
+    pub(crate) committed: Committed,
+    pub(crate) source: Source,
+    /// Bytes an earlier run had left in the spool.
+    pub(crate) resumed: u64,
+}
+
+impl Blobs {
+    /// Brings the layer's blob here. `file` is an `overlaybd.commit` of a snapshot that may hold exactly this blob.
+    pub(crate) async fn bring(&self, layer: &Layer, kind: LayerKind, file: Option<PathBuf>) -> Result<Arrived, Error> {
+        let blob = &layer.descriptor;
+        if let Some(arrived) = self.at_hand(blob).await? {
+            return Ok(arrived);
+        }
+        if let Some(file) = file
+            && let Some(verified) = intact(file, blob).await?
+        {
+            let committed = self.store.commit(&verified, &Labels::new()).await?;
+            return Ok(Arrived { committed, source: Source::Snapshot, resumed: 0 });
+        }
+        let entry = match self.store.spool().try_entry(blob)? {
+            Some(entry) => entry,
+            None => {
+                self.progress.emit(&Event::Waiting { blob: blob.digest, whom: "another rpull".to_owned() });
+                self.store.spool().entry(blob).await?
+            }
+        };
+        // Whoever held the lock may have finished the blob: its word is not taken, the store is asked again (safety 3).
+        if let Some(arrived) = self.at_hand(blob).await? {
+            entry.discard()?;
+            return Ok(arrived);
+        }
+        let resumed = entry.resumed();
+        let verified = self.engine.fetch(&self.repository, entry).await?;
+        if kind == LayerKind::Native
+            && let Err(error) = check(verified.clone(), blob.clone()).await
+        {
+            verified.discard()?;
+            return Err(error);
+        }
+        let committed = self.store.commit(&verified, &Labels::new()).await?;
+        verified.discard()?;
+        let source = if resumed == blob.size() { Source::Spool } else { Source::Network };
+        Ok(Arrived { committed, source, resumed })
+    }
+
+    /// The blob from this namespace or another one.
+    async fn at_hand(&self, blob: &Descriptor) -> Result<Option<Arrived>, Error> {
+        if let Some(committed) = self.store.present(blob).await? {
+            return Ok(Some(Arrived { committed, source: Source::SameNamespace, resumed: 0 }));
+        }
+        let adopted = self.store.adopt(blob, &Labels::new()).await?;
+        Ok(adopted.map(|committed| Arrived { committed, source: Source::OtherNamespace, resumed: 0 }))
+    }
+}
+
+/// The file, if it holds exactly this blob.
+async fn intact(file: PathBuf, blob: &Descriptor) -> Result<Option<Verified>, Error> {
+    let (digest, size) = (blob.digest, blob.size());
+    match blocking(move || Ok(Verified::of_file(&file, digest, size)?)).await {
+        Ok(verified) => Ok(Some(verified)),
+        Err(Error::Spool(error)) if error.is_damage() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// A right digest does not make it an overlaybd layer (safety 16).
+async fn check(verified: Verified, blob: Descriptor) -> Result<(), Error> {
+    blocking(move || {
+        overlaybd::check(blob.digest, &verified, blob.size())?;
+        Ok(())
+    })
+    .await
+}

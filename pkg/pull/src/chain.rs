@@ -1,0 +1,178 @@
+//! Commits the chain of snapshots, parent first, and puts every native layer's blob where overlaybd looks for it.
+//!
+//! A layer is prepared, filled (linked, or unpacked by containerd's differ) and committed. Prepare's reply names the directory;
+//! it is believed only after its `config.v1.json` agrees (safety 13). Where the directory cannot be reached from here, containerd
+//! unpacks native layers too.
+
+use std::{
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use containerd::{Committed, Labels, Mount, Prepared, Session};
+use oci::{Digest, Layer};
+
+use crate::{
+    Error, blocking,
+    overlaybd::{self, How, LayerKind, Original, Placed},
+    probe,
+    scratch::Scratch,
+};
+
+/// What every layer of a chain needs.
+pub(crate) struct Chain<'a> {
+    pub(crate) session: &'a Session,
+    pub(crate) scratch: &'a Scratch,
+    pub(crate) snapshotter: &'a str,
+    /// All layers, bottom first.
+    pub(crate) layers: &'a [Layer],
+    /// Name of the image record, for the label that tells the device where to read from.
+    pub(crate) image_ref: &'a str,
+    pub(crate) lazy: bool,
+}
+
+/// How a layer stands in its snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Its `overlaybd.commit` was put there, or found right.
+    File(Placed),
+    /// containerd's differ unpacked the blob.
+    Unpacked,
+    /// Nothing of it is here; its device reads from the registry.
+    Lazy,
+    /// Committed before; its contents are trusted as containerd trusts them.
+    Committed,
+}
+
+impl Chain<'_> {
+    /// Makes the layer's snapshot; its parent's is committed. `blob` is `None` only for a native layer of a lazy pull.
+    pub(crate) async fn extend(&self, layer: &Layer, kind: LayerKind, blob: Option<&Committed>) -> Result<Standing, Error> {
+        let labels = overlaybd::snapshot_labels(layer, kind, self.image_ref, self.lazy).labels;
+        let key = format!("extract-{} {}", probe::unique(), layer.chain_id);
+        let asked = SystemTime::now();
+        let Prepared::Active(mounts) = self.prepare(&key, layer.parent, &labels).await? else {
+            self.scratch.forget(&key);
+            return self.join(layer, kind, blob).await;
+        };
+        let standing = self.fill(layer, kind, blob, &mounts, asked).await?;
+        self.session.commit(self.snapshotter, layer.chain_id, &key, &labels).await?;
+        self.scratch.forget(&key);
+        // Another client may have committed the name first, lazily: ours is gone then.
+        match (self.is_lazy(layer).await?, standing) {
+            (false, Standing::File(_)) => self.check_usage(layer, &mounts).await?,
+            (true, Standing::File(_) | Standing::Unpacked) => return self.join(layer, kind, blob).await,
+            _ => {}
+        }
+        Ok(standing)
+    }
+
+    /// Puts the blob into a snapshot that is committed already: lazy until now, or with a file that is not right or not the link.
+    pub(crate) async fn attach(&self, layer: &Layer, blob: &Committed, fs: Option<&Path>) -> Result<Standing, Error> {
+        match (blob.path(), fs) {
+            (Some(path), Some(fs)) => place(path, fs, layer).await.map(Standing::File),
+            _ if self.is_lazy(layer).await? => Err(Error::Unproved {
+                what: format!("snapshot {}", layer.chain_id),
+                why: "an earlier pull committed it lazily, and its directory cannot be reached from here to make it whole".to_owned(),
+            }),
+            _ => Ok(Standing::Committed),
+        }
+    }
+
+    async fn prepare(&self, key: &str, parent: Option<Digest>, labels: &Labels) -> Result<Prepared, Error> {
+        let (session, snapshotter, labels) = (self.session.clone(), self.snapshotter.to_owned(), labels.clone());
+        let name = key.to_owned();
+        self.scratch.make(key, async move { session.prepare(&snapshotter, &name, parent, &labels).await }).await
+    }
+
+    /// The snapshot is there although this pull did not commit it.
+    async fn join(&self, layer: &Layer, kind: LayerKind, blob: Option<&Committed>) -> Result<Standing, Error> {
+        let Some(blob) = blob.filter(|_| kind.links()) else {
+            return Ok(if kind.links() { Standing::Lazy } else { Standing::Committed });
+        };
+        let chain: Vec<Digest> = self.layers[..=layer.index].iter().map(|layer| layer.chain_id).collect();
+        let directories = probe::directories(self.session, self.scratch, self.snapshotter, &chain).await?;
+        self.attach(layer, blob, directories.get(&layer.chain_id).map(PathBuf::as_path)).await
+    }
+
+    async fn fill(
+        &self,
+        layer: &Layer,
+        kind: LayerKind,
+        blob: Option<&Committed>,
+        mounts: &[Mount],
+        asked: SystemTime,
+    ) -> Result<Standing, Error> {
+        if kind.links()
+            && let Some(path) = blob.and_then(Committed::path)
+        {
+            let fs = overlaybd::active_directory(mounts)?;
+            if fs.is_dir() {
+                let (directory, digest) = (fs.clone(), layer.descriptor.digest);
+                blocking(move || Ok(overlaybd::prove_directory(&directory, digest, Some(asked))?)).await?;
+                return place(path, &fs, layer).await.map(Standing::File);
+            }
+        }
+        let actual = self.session.apply(&layer.descriptor, mounts).await?;
+        if actual != layer.diff_id {
+            return Err(Error::DiffId { layer: layer.descriptor.digest, expected: layer.diff_id, actual });
+        }
+        Ok(Standing::Unpacked)
+    }
+
+    async fn is_lazy(&self, layer: &Layer) -> Result<bool, Error> {
+        let info = self.session.stat(self.snapshotter, &layer.chain_id.to_string()).await?;
+        let info = info.ok_or_else(|| Error::Gone { what: format!("snapshot {}", layer.chain_id) })?;
+        Ok(overlaybd::is_lazy(&info.labels))
+    }
+
+    /// The snapshotter must have counted the file we see: else it looked into another directory (safety 13).
+    async fn check_usage(&self, layer: &Layer, mounts: &[Mount]) -> Result<(), Error> {
+        let file = overlaybd::active_directory(mounts)?.join(overlaybd::NAME);
+        let allocated = file.metadata().map_or(0, |meta| meta.blocks() * 512);
+        let counted = self.session.usage(self.snapshotter, &layer.chain_id.to_string()).await?;
+        if counted >= allocated {
+            return Ok(());
+        }
+        Err(Error::Unproved {
+            what: format!("snapshot {}", layer.chain_id),
+            why: format!("the snapshotter counts {counted} bytes in it, {} has {allocated}", file.display()),
+        })
+    }
+}
+
+impl Standing {
+    /// Word for the receipt.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::File(placed) => match placed.how {
+                How::Linked => "linked",
+                How::Cloned => "cloned",
+                How::Copied => "copied",
+                How::Kept => "kept",
+            },
+            Self::Unpacked => "unpacked",
+            Self::Lazy => "lazy",
+            Self::Committed => "committed",
+        }
+    }
+
+    /// Disk bytes that replacing a second copy set free.
+    pub(crate) fn freed(self) -> u64 {
+        match self {
+            Self::File(placed) => placed.freed,
+            _ => 0,
+        }
+    }
+}
+
+async fn place(blob: &Path, fs: &Path, layer: &Layer) -> Result<Placed, Error> {
+    let (blob, fs) = (blob.to_owned(), fs.to_owned());
+    let (digest, size) = (layer.descriptor.digest, layer.descriptor.size());
+    blocking(move || {
+        let original = Original::open(&blob, digest, size)?;
+        let payload = overlaybd::check(digest, &original, size)?;
+        Ok(overlaybd::place(&fs, &original, payload)?)
+    })
+    .await
+}

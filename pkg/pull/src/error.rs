@@ -1,0 +1,123 @@
+//! Why a pull did not become `done`, by cause.
+
+use oci::Digest;
+
+use crate::overlaybd;
+
+/// Whose trouble it is; `cmd/rpull` turns it into an exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Cause {
+    /// The command line asks for something that cannot be.
+    Usage,
+    /// Credentials missing, wrong or not sufficient.
+    Denied,
+    /// No such reference or platform.
+    NotFound,
+    /// Registry unreachable or failing after retries.
+    Registry,
+    /// Bytes that are not what they should be.
+    Corrupt,
+    /// containerd or a snapshotter.
+    Containerd,
+    /// Local disk.
+    Disk,
+    /// None of these.
+    Other,
+}
+
+/// A failed pull. The text names the object, `source` the reason, [`Error::hint`] the cure.
+#[derive(thiserror::Error, Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// A document, reference or platform is not acceptable.
+    #[error(transparent)]
+    Input(#[from] oci::Error),
+    /// The registry's configuration cannot be used.
+    #[error(transparent)]
+    Hosts(#[from] registry::Error),
+    /// Fetching failed for good.
+    #[error(transparent)]
+    Transfer(#[from] transfer::Error),
+    /// The spool.
+    #[error(transparent)]
+    Spool(#[from] spool::Error),
+    /// containerd said no.
+    #[error(transparent)]
+    Containerd(#[from] containerd::Error),
+    /// A layer, directory or file breaks overlaybd's rules.
+    #[error(transparent)]
+    Overlaybd(#[from] overlaybd::Error),
+    /// Diff.Apply gave other contents than the config promises.
+    #[error("layer {layer} unpacks to {actual}, its config says {expected}")]
+    DiffId {
+        /// The layer blob.
+        layer: Digest,
+        /// As the config has it.
+        expected: Digest,
+        /// As containerd's differ computed it.
+        actual: Digest,
+    },
+    /// Something that was there is gone: another client removed it.
+    #[error("{what} disappeared during the pull")]
+    Gone {
+        /// What.
+        what: String,
+    },
+    /// Asked again, containerd or the disk tells something else than it should.
+    #[error("{what} is not as it should be: {why}")]
+    Unproved {
+        /// What.
+        what: String,
+        /// What was found.
+        why: String,
+    },
+    /// Other code of this process died.
+    #[error("an internal task of the pull ended unexpectedly")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+impl Error {
+    /// Whose trouble it is.
+    pub fn cause(&self) -> Cause {
+        match self {
+            Self::Input(error) if error.is_missing() => Cause::NotFound,
+            Self::Input(_) | Self::DiffId { .. } => Cause::Corrupt,
+            Self::Hosts(_) => Cause::Usage,
+            Self::Transfer(error) => match error.class() {
+                transfer::Class::Denied => Cause::Denied,
+                transfer::Class::Missing => Cause::NotFound,
+                transfer::Class::Corrupt => Cause::Corrupt,
+                transfer::Class::Disk => Cause::Disk,
+                transfer::Class::Unavailable => Cause::Registry,
+                _ => Cause::Other,
+            },
+            Self::Spool(error) if error.is_damage() => Cause::Corrupt,
+            Self::Spool(_) => Cause::Disk,
+            Self::Containerd(error) if error.is_damage() => Cause::Corrupt,
+            Self::Containerd(error) if error.is_usage() => Cause::Usage,
+            Self::Containerd(containerd::Error::File { .. }) => Cause::Disk,
+            Self::Containerd(_) => Cause::Containerd,
+            Self::Overlaybd(error) => error.cause(),
+            Self::Gone { .. } | Self::Unproved { .. } => Cause::Containerd,
+            Self::Task(_) => Cause::Other,
+        }
+    }
+
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Input(error) => error.hint(),
+            Self::Hosts(error) => error.hint(),
+            Self::Transfer(error) => error.hint(),
+            Self::Spool(error) => error.hint(),
+            Self::Containerd(error) => error.hint(),
+            Self::Overlaybd(error) => error.hint(),
+            Self::DiffId { .. } => Some("the image is broken in the registry; build and push it again".to_owned()),
+            Self::Gone { .. } | Self::Unproved { .. } => {
+                Some("another client changed the image meanwhile; run rpull again, finished layers are kept".to_owned())
+            }
+            Self::Task(_) => None,
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! What is already here of an image: asked of containerd and the disk, put under the lease as it is found.
+
+use std::{collections::HashMap, path::PathBuf};
+
+use containerd::{Committed, Session, Store};
+use oci::{Digest, Layer};
+
+use crate::{
+    Error, blocking,
+    overlaybd::{self, LayerKind, Original, State},
+    plan::{Content, Inventory, Snapshot},
+    probe::{self, Directories},
+    scratch::Scratch,
+};
+
+/// Everything found.
+pub(crate) struct Here {
+    /// One per layer, for the plan.
+    pub(crate) layers: Vec<Inventory>,
+    /// Blobs this namespace holds.
+    pub(crate) committed: HashMap<Digest, Committed>,
+    /// Directories of the committed snapshots; empty when they cannot be reached.
+    pub(crate) directories: Directories,
+}
+
+impl Here {
+    /// Is the snapshot of the layer at this position committed?
+    pub(crate) fn committed_snapshot(&self, index: usize) -> bool {
+        self.layers[index].snapshot != Snapshot::Absent
+    }
+}
+
+/// Looks at every layer. Whatever is found is held by the session's lease from then on.
+pub(crate) async fn look(
+    session: &Session,
+    store: &Store,
+    scratch: &Scratch,
+    snapshotter: &str,
+    layers: &[Layer],
+    kinds: &[LayerKind],
+) -> Result<Here, Error> {
+    let mut committed = HashMap::new();
+    for layer in layers {
+        if let Some(found) = store.present(&layer.descriptor).await? {
+            committed.insert(layer.descriptor.digest, found);
+        }
+    }
+    let lazy = committed_snapshots(session, snapshotter, layers).await?;
+    let chain: Vec<Digest> = layers[..lazy.len()].iter().map(|layer| layer.chain_id).collect();
+    let natives = kinds[..lazy.len()].iter().any(|kind| kind.links());
+    let directories =
+        if natives { probe::directories(session, scratch, snapshotter, &chain).await? } else { Directories::new() };
+    let mut found = Vec::with_capacity(layers.len());
+    for (layer, kind) in layers.iter().zip(kinds) {
+        let blob = committed.get(&layer.descriptor.digest);
+        let content = blob.map_or(Content::Absent, |blob| Content::Held(blob.size()));
+        let snapshot = match lazy.get(layer.index) {
+            None => Snapshot::Absent,
+            Some(&lazy) => {
+                let directory = directories.get(&layer.chain_id).filter(|_| kind.links());
+                let file = match directory {
+                    Some(fs) => Some(file_state(fs.clone(), layer, blob).await?),
+                    None => None,
+                };
+                Snapshot::Committed { lazy, file }
+            }
+        };
+        found.push(Inventory { content, snapshot });
+    }
+    Ok(Here { layers: found, committed, directories })
+}
+
+/// For each committed snapshot of the chain from the bottom: was it committed lazily? The first gap ends the chain, for a
+/// snapshot without its parent cannot be.
+async fn committed_snapshots(session: &Session, snapshotter: &str, layers: &[Layer]) -> Result<Vec<bool>, Error> {
+    let mut lazy = Vec::new();
+    for layer in layers {
+        let name = layer.chain_id.to_string();
+        if session.stat(snapshotter, &name).await?.is_none() {
+            break;
+        }
+        // An older containerd leases nothing when a snapshot is found (safety 19): add it, then look again.
+        match session.hold_snapshot(snapshotter, &name).await {
+            Ok(()) => {}
+            Err(containerd::Error::Gone { .. }) => break,
+            Err(error) => return Err(error.into()),
+        }
+        let Some(info) = session.stat(snapshotter, &name).await? else { break };
+        lazy.push(overlaybd::is_lazy(&info.labels));
+    }
+    Ok(lazy)
+}
+
+/// How the layer's file in `fs` stands to its blob, as far as there is one to compare with.
+pub(crate) async fn file_state(fs: PathBuf, layer: &Layer, blob: Option<&Committed>) -> Result<State, Error> {
+    let (digest, size) = (layer.descriptor.digest, layer.descriptor.size());
+    let path = blob.and_then(Committed::path).map(ToOwned::to_owned);
+    blocking(move || {
+        let Some(path) = path else { return Ok(overlaybd::glance(&fs, size)?) };
+        let original = Original::open(&path, digest, size)?;
+        let payload = overlaybd::check(digest, &original, size)?;
+        Ok(overlaybd::state(&fs, &original, payload)?)
+    })
+    .await
+}

@@ -1,0 +1,56 @@
+//! From a reference to an image: target, index, manifest, config, layers. Only documents cross the network here.
+
+use oci::{Config, Document, Image, Manifest, PlatformMatcher, Reference};
+use registry::Repository;
+use transfer::Engine;
+
+use crate::Error;
+
+/// An image and what was remarkable on the way to it.
+pub(crate) struct Found {
+    pub(crate) image: Image,
+    pub(crate) warnings: Vec<String>,
+    /// Bytes of documents that came over the network.
+    pub(crate) document_bytes: u64,
+}
+
+/// Resolves the reference for what `matcher` accepts (reference 5.5).
+pub(crate) async fn resolve(
+    engine: &Engine,
+    repository: &Repository,
+    reference: &Reference,
+    matcher: &PlatformMatcher,
+) -> Result<Found, Error> {
+    let resolved = engine.attempt(reference.name(), || repository.resolve()).await?;
+    let target = resolved.descriptor;
+    let mut document_bytes = target.size();
+    let (index, manifest_descriptor, manifest_bytes, manifest) = match Document::parse(&target, &resolved.bytes)? {
+        Document::Manifest(manifest) => (None, target.clone(), resolved.bytes, manifest),
+        Document::Index(index) => {
+            let chosen = index.choose(matcher)?.clone();
+            let bytes = engine.attempt(&chosen.digest.to_string(), || repository.document(&chosen)).await?;
+            document_bytes += chosen.size();
+            let manifest = manifest_of(&chosen, &bytes)?;
+            (Some((index, resolved.bytes)), chosen, bytes, manifest)
+        }
+    };
+    let config_bytes = engine.attempt(&manifest.config.digest.to_string(), || repository.document(&manifest.config)).await?;
+    document_bytes += manifest.config.size();
+    let config = Config::parse(manifest.config.digest, &config_bytes)?;
+    let layers = Image::layers(manifest_descriptor.digest, &manifest, &config.diff_ids)?;
+    let image =
+        Image { target, index, manifest: manifest_descriptor, manifest_bytes, config: manifest.config, config_bytes, layers };
+    Ok(Found { image, warnings: resolved.warnings, document_bytes })
+}
+
+fn manifest_of(descriptor: &oci::Descriptor, bytes: &[u8]) -> Result<Manifest, Error> {
+    match Document::parse(descriptor, bytes)? {
+        Document::Manifest(manifest) => Ok(manifest),
+        Document::Index(_) => Err(oci::Error::Document {
+            what: "manifest",
+            digest: descriptor.digest,
+            why: "it is an index inside an index".to_owned(),
+        }
+        .into()),
+    }
+}

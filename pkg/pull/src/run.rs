@@ -1,0 +1,236 @@
+//! The story of one pull, in order: resolve, plan, fetch, commit the chain, prove, publish, check again, receipt.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
+
+use containerd::{Notice, Session, Store};
+use oci::{PlatformMatcher, Reference};
+use progress::{Event, Progress};
+use registry::{Registry, Repository};
+use transfer::Engine;
+
+use crate::{
+    Error, Options, Receipt,
+    blobs::Blobs,
+    chain::{Chain, Standing},
+    documents, inventory,
+    overlaybd::{self, LayerKind},
+    plan::Plan,
+    proof::{self, Prover},
+    publish,
+    receipt::{self, Incidents, StoreUse, Times},
+    records,
+    resolve::{self, Found},
+    scratch::Scratch,
+    work::{Outcome, Work},
+};
+
+/// Pulls images into one containerd namespace. Cheap to clone.
+#[derive(Clone)]
+pub struct Puller {
+    session: Session,
+    registry: Registry,
+    engine: Engine,
+    options: Arc<Options>,
+    progress: Progress,
+    scratch: Scratch,
+}
+
+impl Puller {
+    /// Wires the parts of a run together; nothing is asked of anyone yet.
+    pub fn new(session: Session, registry: Registry, engine: Engine, options: Options, progress: Progress) -> Self {
+        let scratch = Scratch::new(session.clone(), options.snapshotter.clone());
+        Self { session, registry, engine, options: Arc::new(options), progress, scratch }
+    }
+
+    /// Pulls one image, whole or not at all: the receipt is only made after everything was asked again and found right.
+    /// The future may be dropped at any time; [`Puller::abandon`] then clears away what is unfinished.
+    ///
+    /// # Errors
+    /// No image record was made or changed; finished layers stay under a lease for the next run.
+    pub async fn pull(&self, reference: &Reference) -> Result<Receipt, Error> {
+        let outcome = self.pull_under_lease(reference).await;
+        if outcome.is_err() {
+            self.abandon().await;
+        }
+        outcome
+    }
+
+    /// Removes every active snapshot and probe of ours. Names those that could not be removed.
+    pub async fn abandon(&self) -> Vec<String> {
+        self.scratch.clear().await
+    }
+
+    async fn pull_under_lease(&self, reference: &Reference) -> Result<Receipt, Error> {
+        // A snapshotter that is unknown or down is found out before anything crosses the network.
+        self.session.stat(&self.options.snapshotter, "").await?;
+        let clock = Clock::start();
+        let repository = self.registry.repository(reference)?;
+        let matcher = PlatformMatcher::only(&self.options.platform.clone().unwrap_or_else(oci::Platform::host));
+        let found = resolve::resolve(&self.engine, &repository, reference, &matcher).await?;
+        let kinds = overlaybd::classify(&found.image.layers, self.options.lazy)?;
+        let resolved = clock.seconds();
+        self.progress.emit(&Event::Resolved { reference: reference.name().to_owned(), target: found.image.target.digest });
+        self.session.lease(self.options.lease_expiry).await?;
+        let pull = Pull { puller: self, reference, repository, found, kinds, warnings: Arc::default(), clock, resolved };
+        let receipt = tokio::select! {
+            receipt = pull.run() => receipt?,
+            ended = self.session.keep_lease() => match ended? {},
+        };
+        self.session.release_lease().await?;
+        Ok(receipt)
+    }
+}
+
+/// When a pull began.
+struct Clock {
+    started: jiff::Timestamp,
+    monotonic: Instant,
+}
+
+impl Clock {
+    fn start() -> Self {
+        Self { started: jiff::Timestamp::now(), monotonic: Instant::now() }
+    }
+
+    fn seconds(&self) -> f64 {
+        self.monotonic.elapsed().as_secs_f64()
+    }
+}
+
+/// One pull under way, its image known.
+struct Pull<'a> {
+    puller: &'a Puller,
+    reference: &'a Reference,
+    repository: Repository,
+    found: Found,
+    kinds: Vec<LayerKind>,
+    warnings: Arc<Mutex<Vec<String>>>,
+    clock: Clock,
+    resolved: f64,
+}
+
+impl Pull<'_> {
+    async fn run(&self) -> Result<Receipt, Error> {
+        let Puller { session, options, scratch, progress, engine, .. } = self.puller;
+        let (image, snapshotter) = (&self.found.image, options.snapshotter.as_str());
+        let store = self.open_store().await?;
+        let here = inventory::look(session, &store, scratch, snapshotter, &image.layers, &self.kinds).await?;
+        let plan = Plan::new(&image.layers, &self.kinds, &here.layers, options.lazy);
+        progress.emit(&Event::Planned { layers: plan.layers.len(), to_fetch: plan.bytes_to_fetch() });
+        documents::write(session, self.reference, image).await?;
+        let blobs = Blobs {
+            store: store.clone(),
+            engine: engine.clone(),
+            repository: self.repository.clone(),
+            progress: progress.clone(),
+        };
+        let chain = Chain {
+            session,
+            scratch,
+            snapshotter,
+            layers: &image.layers,
+            image_ref: self.reference.name(),
+            lazy: options.lazy,
+        };
+        let outcomes = Work { blobs, chain, plan: &plan, here: &here, progress }.carry_out().await?;
+        let layers_done = self.clock.seconds();
+        self.label(&outcomes).await?;
+        self.publish(&store).await?;
+        self.tidy(&store);
+        Ok(self.receipt(&store, &plan, &outcomes, layers_done))
+    }
+
+    async fn open_store(&self) -> Result<Store, Error> {
+        let Puller { session, options, progress, .. } = self.puller;
+        let store = session.open_store(options.store, options.spool_dir.as_deref()).await?;
+        let (progress, warnings) = (progress.clone(), Arc::clone(&self.warnings));
+        Ok(store.watched(move |notice| {
+            let text = match notice {
+                Notice::Waiting { digest, reference, offset } => {
+                    let whom = format!("another client that writes {reference} ({offset} bytes so far)");
+                    return progress.emit(&Event::Waiting { blob: digest, whom });
+                }
+                Notice::Rotten { digest, file } => {
+                    format!("{} does not hold the bytes of {digest}; the blob is fetched again", file.display())
+                }
+                Notice::Replaced { file, .. } => format!("{} was replaced by the proved blob", file.display()),
+                Notice::Fallback { digest, why } => format!("{digest} went through the api store: {why}"),
+                _ => return,
+            };
+            progress.emit(&Event::Warning { text: text.clone() });
+            warnings.lock().unwrap_or_else(PoisonError::into_inner).push(text);
+        }))
+    }
+
+    /// The labels containerd's own pull sets when a layer is done (reference 5.4).
+    async fn label(&self, outcomes: &[Outcome]) -> Result<(), Error> {
+        let Puller { session, options, .. } = self.puller;
+        let image = &self.found.image;
+        for (layer, outcome) in image.layers.iter().zip(outcomes) {
+            if outcome.standing != Standing::Lazy && session.content(layer.descriptor.digest).await?.is_some() {
+                documents::label(session, self.reference, &layer.descriptor, records::layer_labels(layer)).await?;
+            }
+        }
+        let labels = records::config_labels(&options.snapshotter, &image.layers);
+        documents::label(session, self.reference, &image.config, labels).await
+    }
+
+    /// Proof, record, second look; a record over something that went meanwhile is taken back (safety 18).
+    async fn publish(&self, store: &Store) -> Result<(), Error> {
+        let Puller { session, options, scratch, .. } = self.puller;
+        let (image, snapshotter) = (&self.found.image, options.snapshotter.as_str());
+        let prover = Prover { session, store, scratch, snapshotter, layers: &image.layers, kinds: &self.kinds };
+        let proved = if options.lazy { prover.prove_chain().await? } else { prover.prove().await? };
+        let published = publish::publish(session, self.reference, image, &options.labels, !options.lazy).await?;
+        if let Err(error) = proof::still_there(session, snapshotter, &proved).await {
+            published.take_back(session).await?;
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    /// Old entries go, and with the last one the directory. Neither is worth a failed pull.
+    fn tidy(&self, store: &Store) {
+        let spool = store.spool();
+        if let Err(error) = spool.sweep(self.puller.options.keep_partial).and_then(|_| spool.remove_if_empty()) {
+            tracing::warn!(%error, "spool not tidied");
+        }
+    }
+
+    fn receipt(&self, store: &Store, plan: &Plan, outcomes: &[Outcome], layers_done: f64) -> Receipt {
+        let Puller { session, options, progress, .. } = self.puller;
+        let image = &self.found.image;
+        let dropped = |(layer, kind): (&oci::Layer, &LayerKind)| {
+            let dropped = overlaybd::snapshot_labels(layer, *kind, self.reference.name(), options.lazy).dropped;
+            (!dropped.is_empty()).then_some((layer.descriptor.digest, dropped))
+        };
+        let tally = progress.meter().tally();
+        let mut warnings = self.found.warnings.clone();
+        warnings.append(&mut self.warnings.lock().unwrap_or_else(PoisonError::into_inner));
+        Receipt {
+            v: Receipt::VERSION,
+            reference: self.reference.name().to_owned(),
+            namespace: session.namespace().to_string(),
+            snapshotter: options.snapshotter.clone(),
+            target: image.target.digest,
+            manifest: image.manifest.digest,
+            config: image.config.digest,
+            complete: !options.lazy,
+            store: StoreUse { mode: store.mode().as_str(), why: store.why().to_owned() },
+            layers: receipt::layers(&image.layers, plan, outcomes),
+            bytes: receipt::bytes(&image.layers, outcomes, &tally, self.found.document_bytes),
+            transfer: Incidents { retries: tally.retries, stalls: tally.stalls, refetched: tally.refetched },
+            times: Times {
+                started: self.clock.started.to_string(),
+                resolve: self.resolved,
+                layers: layers_done,
+                total: self.clock.seconds(),
+            },
+            dropped_annotations: image.layers.iter().zip(&self.kinds).filter_map(dropped).collect(),
+            warnings,
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Carries a plan out: blobs arrive all at once, the chain is committed parent first as they do.
+
+use std::{collections::HashMap, path::PathBuf};
+
+use containerd::Committed;
+use oci::{Digest, Layer};
+use progress::{Event, Progress};
+use tokio::task::JoinSet;
+
+use crate::{
+    Error,
+    blobs::{Arrived, Blobs},
+    chain::{Chain, Standing},
+    inventory::Here,
+    overlaybd,
+    plan::{Action, LayerPlan, Origin, Plan},
+    receipt::Source,
+};
+
+/// A plan with everything needed to carry it out.
+pub(crate) struct Work<'a> {
+    pub(crate) blobs: Blobs,
+    pub(crate) chain: Chain<'a>,
+    pub(crate) plan: &'a Plan,
+    pub(crate) here: &'a Here,
+    pub(crate) progress: &'a Progress,
+}
+
+/// How one layer ended.
+#[derive(Clone)]
+pub(crate) struct Outcome {
+    pub(crate) standing: Standing,
+    /// How its blob came, when the plan had to bring it.
+    pub(crate) arrived: Option<Arrived>,
+    /// Its blob, when it was here before and nothing had to be done.
+    pub(crate) kept: Option<Committed>,
+}
+
+impl Outcome {
+    /// The layer's blob as content, if it is any.
+    pub(crate) fn committed(&self) -> Option<&Committed> {
+        self.arrived.as_ref().map(|arrived| &arrived.committed).or(self.kept.as_ref())
+    }
+}
+
+/// Blobs on their way and those that arrived. Dropping it cancels what is still on its way.
+struct Arrivals {
+    tasks: JoinSet<Result<(Digest, Arrived), Error>>,
+    here: HashMap<Digest, Arrived>,
+}
+
+impl Work<'_> {
+    /// Until the last layer is committed, or the first thing fails.
+    pub(crate) async fn carry_out(&self) -> Result<Vec<Outcome>, Error> {
+        let mut arrivals = self.set_out();
+        let mut outcomes = Vec::with_capacity(self.plan.layers.len());
+        for (layer, planned) in self.chain.layers.iter().zip(&self.plan.layers) {
+            let outcome = self.finish(layer, planned, &mut arrivals).await?;
+            self.progress.emit(&Event::LayerCommitted { index: layer.index, blob: layer.descriptor.digest });
+            outcomes.push(outcome);
+        }
+        Ok(outcomes)
+    }
+
+    /// Every blob that is needed sets out at once; which bytes come first is `transfer`'s business.
+    fn set_out(&self) -> Arrivals {
+        let mut arrivals = Arrivals { tasks: JoinSet::new(), here: HashMap::new() };
+        for (layer, planned) in self.chain.layers.iter().zip(&self.plan.layers) {
+            let digest = layer.descriptor.digest;
+            match planned.origin {
+                _ if planned.action == Action::Keep => {}
+                Origin::Remote | Origin::Layer(_) => {}
+                Origin::Content => {
+                    let committed = self.here.committed.get(&digest).expect("the plan was made from it").clone();
+                    arrivals.here.insert(digest, Arrived { committed, source: Source::SameNamespace, resumed: 0 });
+                }
+                Origin::Snapshot | Origin::Registry => {
+                    let file = (planned.origin == Origin::Snapshot).then(|| self.file(layer)).flatten();
+                    let (blobs, layer, kind) = (self.blobs.clone(), layer.clone(), planned.kind);
+                    arrivals.tasks.spawn(async move { Ok((digest, blobs.bring(&layer, kind, file).await?)) });
+                }
+            }
+        }
+        arrivals
+    }
+
+    fn file(&self, layer: &Layer) -> Option<PathBuf> {
+        self.here.directories.get(&layer.chain_id).map(|fs| fs.join(overlaybd::NAME))
+    }
+
+    async fn finish(&self, layer: &Layer, planned: &LayerPlan, arrivals: &mut Arrivals) -> Result<Outcome, Error> {
+        if planned.action == Action::Keep {
+            let kept = self.here.committed.get(&layer.descriptor.digest).cloned();
+            let standing = if planned.origin == Origin::Remote { Standing::Lazy } else { Standing::Committed };
+            return Ok(Outcome { standing, arrived: None, kept });
+        }
+        let arrived = match planned.origin {
+            Origin::Remote => None,
+            _ => Some(arrivals.wait_for(layer.descriptor.digest).await?),
+        };
+        let blob = arrived.as_ref().map(|arrived| &arrived.committed);
+        let committed = self.here.committed_snapshot(layer.index);
+        let standing = match blob {
+            Some(blob) if committed && planned.kind.links() => {
+                let fs = self.here.directories.get(&layer.chain_id).map(PathBuf::as_path);
+                self.chain.attach(layer, blob, fs).await?
+            }
+            // Its snapshot only lacked the blob beneath it in the content store.
+            Some(_) if committed => Standing::Committed,
+            blob => self.chain.extend(layer, planned.kind, blob).await?,
+        };
+        Ok(Outcome { standing, arrived, kept: None })
+    }
+}
+
+impl Arrivals {
+    async fn wait_for(&mut self, digest: Digest) -> Result<Arrived, Error> {
+        while !self.here.contains_key(&digest) {
+            let (digest, arrived) = self.tasks.join_next().await.expect("every blob of the plan set out")??;
+            self.here.insert(digest, arrived);
+        }
+        Ok(self.here[&digest].clone())
+    }
+}
