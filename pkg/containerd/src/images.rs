@@ -1,0 +1,89 @@
+//! Image records. Never updated without a mask: that would wipe the labels of other clients (reference 10.3).
+
+use containerd_client::services::v1 as api;
+use oci::{Descriptor, MediaType};
+use tonic::Code;
+
+use crate::{
+    Error, Labels, Session,
+    content::{label_mask, to_wire},
+    snapshots::to_wire_descriptor,
+};
+
+/// Create and Update contradict each other only while another client makes and deletes the same name.
+const PUT_TRIES: usize = 5;
+
+/// A named image.
+#[derive(Clone, Debug)]
+pub struct ImageRecord {
+    /// Its name, a reference.
+    pub name: String,
+    /// What it points at: an index or a manifest.
+    pub target: Descriptor,
+    /// Its labels.
+    pub labels: Labels,
+}
+
+impl Session {
+    /// The record of that name, if there is one.
+    pub async fn image(&self, name: &str) -> Result<Option<ImageRecord>, Error> {
+        let mut client = self.images_client();
+        let reply = match self.call(client.get(api::GetImageRequest { name: name.to_owned() })).await {
+            Ok(reply) => reply,
+            Err(status) if status.code() == Code::NotFound => return Ok(None),
+            Err(status) => return Err(self.refused(format!("to tell about image {name}"), status)),
+        };
+        let unusable = |why: String| Error::Answer { what: format!("image {name}"), why };
+        let image = reply.image.ok_or_else(|| unusable("it is empty".to_owned()))?;
+        let target = image.target.ok_or_else(|| unusable("it has no target".to_owned()))?;
+        let digest = target.digest.parse().map_err(|error: oci::Error| unusable(error.to_string()))?;
+        let size = u64::try_from(target.size).unwrap_or_default();
+        let mut descriptor =
+            Descriptor::new(MediaType::new(&target.media_type), digest, size).map_err(|error| unusable(error.to_string()))?;
+        descriptor.annotations = target.annotations.into_iter().collect();
+        Ok(Some(ImageRecord { name: image.name, target: descriptor, labels: image.labels.into_iter().collect() }))
+    }
+
+    /// Makes the record, or points an existing one at `target` and sets these labels; labels of others stay. An empty value takes a
+    /// label off.
+    pub async fn put_image(&self, name: &str, target: &Descriptor, labels: &Labels) -> Result<(), Error> {
+        let refused = |status| self.refused(format!("to record image {name}"), status);
+        let record = |labels| api::Image {
+            name: name.to_owned(),
+            labels: to_wire(labels),
+            target: Some(to_wire_descriptor(target)),
+            ..api::Image::default()
+        };
+        let fresh: Labels = labels.iter().filter(|(_, value)| !value.is_empty()).map(|(k, v)| (k.clone(), v.clone())).collect();
+        let mut mask = label_mask(labels);
+        mask.paths.push("target".to_owned());
+        let mut client = self.images_client();
+        for _ in 0..PUT_TRIES {
+            let create = api::CreateImageRequest { image: Some(record(&fresh)), ..api::CreateImageRequest::default() };
+            match self.call(client.create(create)).await {
+                Err(status) if status.code() == Code::AlreadyExists => {}
+                other => return other.map(drop).map_err(refused),
+            }
+            let update = api::UpdateImageRequest {
+                image: Some(record(labels)),
+                update_mask: Some(mask.clone()),
+                ..api::UpdateImageRequest::default()
+            };
+            match self.call(client.update(update)).await {
+                Err(status) if status.code() == Code::NotFound => {}
+                other => return other.map(drop).map_err(refused),
+            }
+        }
+        Err(Error::Gone { what: format!("image {name}") })
+    }
+
+    /// Deletes the record; one that is not there is no error.
+    pub async fn delete_image(&self, name: &str) -> Result<(), Error> {
+        let mut client = self.images_client();
+        let request = api::DeleteImageRequest { name: name.to_owned(), ..api::DeleteImageRequest::default() };
+        match self.call(client.delete(request)).await {
+            Err(status) if status.code() != Code::NotFound => Err(self.refused(format!("to delete image {name}"), status)),
+            _ => Ok(()),
+        }
+    }
+}

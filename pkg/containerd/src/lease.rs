@@ -1,0 +1,283 @@
+//! The lease that keeps the garbage collector away from an unfinished pull (safety 17, reference 4).
+//!
+//! containerd cannot extend a lease. Renewing takes a new one, moves every resource and deletes the old one when no call is under
+//! way any more that named it. A lease of ours bears the label [`LABEL`], by which the next run finds what a dead one left.
+
+use std::{collections::HashMap, convert::Infallible, sync::Arc, time::Duration};
+
+use containerd_client::services::v1 as api;
+use jiff::{SignedDuration, Timestamp};
+use oci::Digest;
+use tonic::{
+    Code, Status,
+    metadata::{Ascii, MetadataValue},
+};
+
+use crate::{Error, Session};
+
+/// Marks a lease as one of rpull's.
+const LABEL: &str = "rpull/lease";
+
+/// containerd takes a lease for no root any more after the time in this label.
+const EXPIRE: &str = "containerd.io/gc.expire";
+
+const CONTENT: &str = "content";
+const INGESTS: &str = "ingests";
+const SNAPSHOTS: &str = "snapshots/";
+
+/// While waiting for half-life the clock is looked at this often: a machine that slept must notice soon after it woke.
+const CLOCK_STEP: Duration = Duration::from_secs(60);
+
+/// One lease.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    id: String,
+    header: MetadataValue<Ascii>,
+    half_life: Timestamp,
+}
+
+impl Lease {
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+
+    pub(crate) fn header(&self) -> &MetadataValue<Ascii> {
+        &self.header
+    }
+}
+
+/// The leases of one session.
+#[derive(Debug, Default)]
+pub(crate) struct Leases {
+    current: Option<(Arc<Lease>, Duration)>,
+    /// Renewed, and perhaps still named by a call under way.
+    retired: Vec<Arc<Lease>>,
+}
+
+impl Leases {
+    pub(crate) fn current(&self) -> Option<&Arc<Lease>> {
+        self.current.as_ref().map(|(lease, _)| lease)
+    }
+}
+
+impl Session {
+    /// Takes a lease (random id) for `expiry` and names it on every later call of this session and its clones. What earlier runs of
+    /// rpull left under leases of theirs is added to it, so that it cannot expire in the middle of this run.
+    pub async fn lease(&self, expiry: Duration) -> Result<(), Error> {
+        let lease = self.create_lease(expiry).await?;
+        self.leases().current = Some((Arc::clone(&lease), expiry));
+        for former in self.former_leases().await? {
+            if former.id == lease.id {
+                continue;
+            }
+            // What cannot be taken over (a snapshotter that is down now, say) is fetched again: no reason not to begin.
+            if let Err(error) = self.take_over(&former, &lease).await {
+                tracing::warn!(lease = former.id, %error, "lease of an earlier run not taken over");
+            }
+        }
+        Ok(())
+    }
+
+    /// Once half of the lease's life is over: takes a new one, adds every resource of the old to it, confirms each, deletes the old.
+    /// Before that it does nothing, so it may be called after every long wait.
+    pub async fn renew_lease(&self) -> Result<(), Error> {
+        let Some((old, expiry)) = self.leases().current.clone() else { return Ok(()) };
+        if Timestamp::now() < old.half_life {
+            return Ok(());
+        }
+        let new = self.create_lease(expiry).await?;
+        {
+            let mut leases = self.leases();
+            leases.current = Some((Arc::clone(&new), expiry));
+            leases.retired.push(old);
+        }
+        let retired = self.leases().retired.clone();
+        for old in retired {
+            self.move_resources(old.id(), &new, Which::All).await?;
+            // One count is the session's, one is ours: nobody else can add to it any more. Otherwise it lasts until the next renewal.
+            if Arc::strong_count(&old) == 2 {
+                self.move_resources(old.id(), &new, Which::All).await?;
+                self.delete_lease(old.id()).await?;
+                self.leases().retired.retain(|lease| lease.id != old.id);
+            }
+        }
+        Ok(())
+    }
+
+    /// Renews for ever. To be raced against the work that needs the lease; it ends only with an error.
+    pub async fn keep_lease(&self) -> Result<Infallible, Error> {
+        loop {
+            let half_life = self.leases().current().map(|lease| lease.half_life);
+            let left = half_life.and_then(|at| at.duration_since(Timestamp::now()).try_into().ok()).unwrap_or_default();
+            tokio::time::sleep(CLOCK_STEP.min(if half_life.is_some() { left } else { CLOCK_STEP })).await;
+            self.renew_lease().await?;
+        }
+    }
+
+    /// Deletes the lease after success. After a failure it is left to its expiry, so that finished layers survive.
+    pub async fn release_lease(&self) -> Result<(), Error> {
+        let (current, retired) = {
+            let mut leases = self.leases();
+            (leases.current.take(), std::mem::take(&mut leases.retired))
+        };
+        for lease in retired.into_iter().chain(current.map(|(lease, _)| lease)) {
+            self.delete_lease(lease.id()).await?;
+        }
+        Ok(())
+    }
+
+    /// Puts content this namespace holds under the lease and makes sure that it is still there afterwards.
+    pub async fn hold_content(&self, digest: Digest) -> Result<(), Error> {
+        self.hold(CONTENT.to_owned(), digest.to_string()).await
+    }
+
+    /// Puts a snapshot under the lease and makes sure that it is still there afterwards.
+    pub async fn hold_snapshot(&self, snapshotter: &str, name: &str) -> Result<(), Error> {
+        self.hold(format!("{SNAPSHOTS}{snapshotter}"), name.to_owned()).await
+    }
+
+    async fn hold(&self, r#type: String, id: String) -> Result<(), Error> {
+        let resource = api::Resource { id, r#type };
+        let lease = self.leases().current().cloned();
+        if let Some(lease) = lease {
+            self.add_resource(&lease, resource.clone()).await?;
+        }
+        match self.is_there(&resource, Which::All).await? {
+            true => Ok(()),
+            false => Err(Error::Gone { what: format!("{} {}", resource.r#type, resource.id) }),
+        }
+    }
+
+    async fn create_lease(&self, expiry: Duration) -> Result<Arc<Lease>, Error> {
+        let now = Timestamp::now();
+        let expiry = SignedDuration::try_from(expiry).unwrap_or(SignedDuration::MAX);
+        let after = |span| now.checked_add(span).unwrap_or(Timestamp::MAX);
+        let id = format!("rpull-{:016x}", fastrand::u64(..));
+        let labels = HashMap::from([(EXPIRE.to_owned(), after(expiry).to_string()), (LABEL.to_owned(), now.to_string())]);
+        let header = id.parse().expect("the id is plain ASCII");
+        let mut client = self.leases_client();
+        let request = api::CreateRequest { id: id.clone(), labels };
+        self.call(client.create(request)).await.map_err(|status| self.refused("a lease", status))?;
+        Ok(Arc::new(Lease { id, header, half_life: after(expiry / 2) }))
+    }
+
+    async fn delete_lease(&self, id: &str) -> Result<(), Error> {
+        let mut client = self.leases_client();
+        let request = api::DeleteRequest { id: id.to_owned(), sync: false };
+        match self.call(client.delete(request)).await {
+            Err(status) if status.code() != Code::NotFound => Err(self.refused(format!("to delete lease {id}"), status)),
+            _ => Ok(()),
+        }
+    }
+
+    async fn former_leases(&self) -> Result<Vec<api::Lease>, Error> {
+        let mut client = self.leases_client();
+        let request = api::ListRequest { filters: vec![format!("labels.\"{LABEL}\"")] };
+        let reply = self.call(client.list(request)).await.map_err(|status| self.refused("to list leases", status))?;
+        Ok(reply.leases)
+    }
+
+    /// What an earlier run finished comes under `lease`. Its own lease stays until it expires, then the record goes as well.
+    async fn take_over(&self, former: &api::Lease, lease: &Lease) -> Result<(), Error> {
+        self.move_resources(&former.id, lease, Which::Finished).await?;
+        let expiry = former.labels.get(EXPIRE).and_then(|time| time.parse::<Timestamp>().ok());
+        if expiry.is_some_and(|expiry| expiry < Timestamp::now()) {
+            self.delete_lease(&former.id).await?;
+        }
+        Ok(())
+    }
+
+    /// Adds what `from` holds to `to`, each confirmed to be there after it was added.
+    async fn move_resources(&self, from: &str, to: &Lease, which: Which) -> Result<(), Error> {
+        for resource in self.resources(from).await? {
+            if !which.includes(&resource.r#type) {
+                continue;
+            }
+            if which == Which::Finished && !self.is_there(&resource, which).await? {
+                continue;
+            }
+            self.add_resource(to, resource.clone()).await?;
+            if !self.is_there(&resource, which).await? {
+                // Committed or removed since: it has another name now, which the call that did it put under its lease.
+                self.delete_resource(to, resource).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn resources(&self, lease: &str) -> Result<Vec<api::Resource>, Error> {
+        let mut client = self.leases_client();
+        match self.call(client.list_resources(api::ListResourcesRequest { id: lease.to_owned() })).await {
+            Ok(reply) => Ok(reply.resources),
+            Err(status) if status.code() == Code::NotFound => Ok(Vec::new()),
+            Err(status) => Err(self.refused(format!("to list lease {lease}"), status)),
+        }
+    }
+
+    async fn add_resource(&self, lease: &Lease, resource: api::Resource) -> Result<(), Error> {
+        let what = format!("to lease {}", resource.id);
+        let mut client = self.leases_client();
+        let request = api::AddResourceRequest { id: lease.id.clone(), resource: Some(resource) };
+        match self.call(client.add_resource(request)).await {
+            Err(status) if status.code() != Code::AlreadyExists => Err(self.refused(what, status)),
+            _ => Ok(()),
+        }
+    }
+
+    async fn delete_resource(&self, lease: &Lease, resource: api::Resource) -> Result<(), Error> {
+        let mut client = self.leases_client();
+        let request = api::DeleteResourceRequest { id: lease.id.clone(), resource: Some(resource) };
+        match self.call(client.delete_resource(request)).await {
+            Err(status) if status.code() != Code::NotFound => Err(self.refused("to clear a lease", status)),
+            _ => Ok(()),
+        }
+    }
+
+    async fn is_there(&self, resource: &api::Resource, which: Which) -> Result<bool, Error> {
+        let id = &resource.id;
+        match resource.r#type.as_str() {
+            CONTENT => match id.parse() {
+                Ok(digest) => Ok(self.content(digest).await?.is_some()),
+                // A digest of another algorithm is not ours to judge.
+                Err(_) => Ok(true),
+            },
+            INGESTS => self.ingest(id).await.map(|status| status.is_some()),
+            other => match other.strip_prefix(SNAPSHOTS) {
+                Some(snapshotter) => {
+                    let found = self.stat(snapshotter, id).await?;
+                    Ok(found.is_some_and(|snapshot| which == Which::All || snapshot.committed))
+                }
+                None => Ok(true),
+            },
+        }
+    }
+
+    /// State of an ingest of this namespace; `None` when there is none under that ref.
+    pub(crate) async fn ingest(&self, reference: &str) -> Result<Option<api::Status>, Error> {
+        let mut client = self.content_client();
+        match self.call(client.status(api::StatusRequest { r#ref: reference.to_owned() })).await {
+            Ok(reply) => Ok(reply.status),
+            Err(status) if is_missing(&status) => Ok(None),
+            Err(status) => Err(self.refused(format!("the state of {reference}"), status)),
+        }
+    }
+}
+
+/// Which resources to take from a lease.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Which {
+    /// All: the lease is ours and work goes on.
+    All,
+    /// Content and committed snapshots: a dead run's ingests and active snapshots are of no use to anybody.
+    Finished,
+}
+
+impl Which {
+    fn includes(self, r#type: &str) -> bool {
+        self == Self::All || r#type == CONTENT || r#type.starts_with(SNAPSHOTS)
+    }
+}
+
+fn is_missing(status: &Status) -> bool {
+    status.code() == Code::NotFound
+}

@@ -1,0 +1,82 @@
+//! Content another namespace brought (safety 9).
+//!
+//! Under the shared policy containerd gives a namespace any blob it names, on the word of its size alone. So the bytes are hashed
+//! before this namespace takes them, or, where no file is in reach, before anybody hears that it did.
+
+use oci::Descriptor;
+use spool::Verified;
+use tonic::Code;
+
+use super::{How, Notice, Store, blocking};
+use crate::{
+    Committed, Error, Labels,
+    content::random_ref,
+    error::is_damaged,
+    ingest::{InPlace, Ingest},
+};
+
+impl Store {
+    /// Takes a blob that is on this machine already, of this namespace or of another. `None`: it has to be fetched.
+    pub async fn adopt(&self, blob: &Descriptor, labels: &Labels) -> Result<Option<Committed>, Error> {
+        if let Some(committed) = self.present(blob).await? {
+            self.session.label_content(blob.digest, labels).await?;
+            return Ok(Some(committed));
+        }
+        self.adopt_foreign(blob, labels).await
+    }
+
+    /// What [`Store::adopt`] does for a blob this namespace does not hold.
+    pub(super) async fn adopt_foreign(&self, blob: &Descriptor, labels: &Labels) -> Result<Option<Committed>, Error> {
+        if self.isolated {
+            return Ok(None);
+        }
+        match self.file(blob.digest) {
+            Some(file) => self.adopt_file(blob, file, labels).await,
+            None => self.adopt_unseen(blob, labels).await,
+        }
+    }
+
+    async fn adopt_file(&self, blob: &Descriptor, file: std::path::PathBuf, labels: &Labels) -> Result<Option<Committed>, Error> {
+        let (digest, size) = (blob.digest, blob.size());
+        let path = file.clone();
+        match blocking(move || Verified::of_file(&path, digest, size)).await {
+            Ok(verified) if self.blobs.is_some() => self.commit_direct(&verified, labels).await,
+            Ok(_) => match self.session.commit_in_place(digest, size, labels).await? {
+                InPlace::Named => Ok(Some(self.committed(digest, size, How::Hashed))),
+                InPlace::Swept => Ok(None),
+            },
+            Err(error) if is_damaged(&error) => self.rotten(digest, file),
+            Err(error) if error.io_kind() == Some(std::io::ErrorKind::NotFound) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// No file is in reach: take it, read it through containerd, and let go of it again if it is bad.
+    async fn adopt_unseen(&self, blob: &Descriptor, labels: &Labels) -> Result<Option<Committed>, Error> {
+        let (digest, size) = (blob.digest, blob.size());
+        let mut ingest = match Ingest::open(&self.session, &random_ref(digest), size, Some(digest)).await {
+            Ok(ingest) => ingest,
+            Err(status) if status.code() == Code::AlreadyExists => return self.present(blob).await,
+            Err(status) => return Err(self.session.not_taken(digest, status)),
+        };
+        if ingest.offset() != size {
+            ingest.abort().await;
+            return Ok(None);
+        }
+        match ingest.commit(digest, labels).await {
+            Ok(()) => {}
+            Err(status) if status.code() == Code::AlreadyExists => {}
+            Err(status) => return Err(self.session.not_taken(digest, status)),
+        }
+        if self.session.content_is_right(digest).await? {
+            return Ok(Some(self.committed(digest, size, How::Hashed)));
+        }
+        self.session.delete_content(digest).await?;
+        Err(Error::Damaged { digest, place: "content of another namespace".to_owned() })
+    }
+
+    pub(super) fn waiting(&self, digest: oci::Digest, reference: &str, offset: i64) {
+        let offset = u64::try_from(offset).unwrap_or_default();
+        self.notice(Notice::Waiting { digest, reference: reference.to_owned(), offset });
+    }
+}
