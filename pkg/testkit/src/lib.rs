@@ -16,3 +16,4 @@ pub use containerd::{Containerd, ContainerdOptions, Daemon, Daemons};
 pub use http::Response;
 pub use registry::DistributionRegistry;
 pub use snapshotter::Snapshotter;
+pub use stand_in::serve_stand_in;

@@ -59,6 +59,10 @@ impl Directory {
         self.0.join("block")
     }
 
+    pub(super) fn mountpoint(&self) -> PathBuf {
+        self.block().join("mountpoint")
+    }
+
     fn config(&self) -> PathBuf {
         self.block().join("config.v1.json")
     }

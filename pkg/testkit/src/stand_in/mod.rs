@@ -21,6 +21,17 @@ use tokio_stream::wrappers::UnixListenerStream;
 
 use self::{service::Snapshots, store::Store};
 
+/// Serves a stand-in with a fresh `root` on `socket` until the process ends, for `examples/overlaybd-stand-in`.
+///
+/// # Errors
+/// `root` cannot be made or is in use, or `socket` cannot be bound.
+pub fn serve_stand_in(root: &Path, socket: &Path) -> io::Result<()> {
+    let mut stand_in = StandIn::new(root, socket.to_owned())?;
+    stand_in.serve()?;
+    stand_in.wait();
+    Ok(())
+}
+
 /// The stand-in behind one socket, served by a thread of its own so that blocking tests can talk to it.
 #[derive(Debug)]
 pub(crate) struct StandIn {
@@ -30,7 +41,7 @@ pub(crate) struct StandIn {
 }
 
 impl StandIn {
-    /// A stand-in that does not serve yet; `root` must exist.
+    /// A stand-in that does not serve yet; makes `root`, which must hold no snapshots.
     pub(crate) fn new(root: &Path, address: PathBuf) -> io::Result<Self> {
         Ok(Self { address, store: Arc::new(Mutex::new(Store::new(root)?)), running: None })
     }
@@ -60,6 +71,13 @@ impl StandIn {
         });
         self.running = Some((stop, thread));
         Ok(())
+    }
+
+    /// Waits for as long as it serves.
+    fn wait(&mut self) {
+        if let Some((_stop, thread)) = self.running.take() {
+            let _ = thread.join();
+        }
     }
 
     /// Stops at once; the socket file stays, as after a crash.

@@ -37,8 +37,9 @@ pub(super) struct Store {
 }
 
 impl Store {
-    /// An empty store; `root` must exist.
+    /// An empty store; `root` is made where it is missing.
     pub(super) fn new(root: &Path) -> io::Result<Self> {
+        fs::DirBuilder::new().mode(0o700).recursive(true).create(root)?;
         let root = root.canonicalize()?;
         fs::DirBuilder::new().mode(0o700).create(root.join("snapshots"))?;
         Ok(Self { root, last_id: 0, records: BTreeMap::new() })
@@ -203,7 +204,8 @@ impl Store {
         if self.records.contains_key(name) {
             return Err(Status::already_exists(format!("target snapshot {name}: already exists")));
         }
-        let usage = usage_of([self.directory(record.id).fs()]).map_err(failed)?;
+        let directory = self.directory(record.id);
+        let usage = usage_of([directory.fs()], &directory.mountpoint()).map_err(failed)?;
         let mut record = self.records.remove(key).expect("the record was there a moment ago");
         let now = SystemTime::now();
         record = Record { kind: Kind::Committed, labels, usage, created: now, updated: now, ..record };
@@ -252,7 +254,8 @@ impl Store {
             if block {
                 roots.push(directory.block());
             }
-            return usage_of(roots).map_err(failed);
+            // A mounted device is not the snapshot's own data.
+            return usage_of(roots, &directory.mountpoint()).map_err(failed);
         }
         Ok(record.usage)
     }
@@ -287,9 +290,7 @@ impl Store {
     /// Builds the directory aside and renames it into place, its `fs` owned as the parent's.
     fn make_directory(&self, id: u64, kind: Kind, parent: Option<&Directory>, image: Option<&String>) -> io::Result<()> {
         let aside = Directory(self.root.join("snapshots").join(format!("new-{id}")));
-        for (path, mode) in
-            [(aside.0.clone(), 0o700), (aside.fs(), 0o755), (aside.block(), 0o711), (aside.block().join("mountpoint"), 0o711)]
-        {
+        for (path, mode) in [(aside.0.clone(), 0o700), (aside.fs(), 0o755), (aside.block(), 0o711), (aside.mountpoint(), 0o711)] {
             fs::DirBuilder::new().mode(mode).create(path)?;
         }
         fs::File::create(aside.block().join("init-debug.log"))?;
@@ -327,12 +328,15 @@ fn bind(source: &Path, options: &[&str]) -> Mount {
     }
 }
 
-/// Allocated bytes and inodes below these directories, each inode once.
-fn usage_of(roots: impl IntoIterator<Item = PathBuf>) -> io::Result<UsageResponse> {
+/// Allocated bytes and inodes below these directories, each inode once, without what is at `except`.
+fn usage_of(roots: impl IntoIterator<Item = PathBuf>, except: &Path) -> io::Result<UsageResponse> {
     let mut seen = BTreeSet::new();
     let mut size = 0;
     let mut waiting: Vec<_> = roots.into_iter().collect();
     while let Some(path) = waiting.pop() {
+        if path == except {
+            continue;
+        }
         let metadata = fs::symlink_metadata(&path)?;
         if seen.insert((metadata.dev(), metadata.ino())) {
             size += metadata.blocks() * 512;

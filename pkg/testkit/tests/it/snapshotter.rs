@@ -1,6 +1,6 @@
 //! What the snapshotter answers, row by row, on whichever one is active: run with and without `OVERLAYBD_SNAPSHOTTER`.
 
-use std::fs;
+use std::{fs, os::unix::fs::MetadataExt};
 
 use tonic::Code;
 
@@ -39,7 +39,9 @@ async fn snapshotter_row_b_a_download_is_a_bind_mount_whose_config_names_every_l
         assert!(fs.starts_with(stage.snapshotter.root().join("snapshots")) && fs.ends_with("fs"), "{fs:?}");
         let home = fs.parent().unwrap();
         assert_eq!(fs::read_to_string(home.join("image_ref")).unwrap(), IMAGE);
-        assert!(home.join("work").is_dir() && home.join("block/mountpoint").is_dir());
+        let mode = |name: &str| fs::metadata(home.join(name)).unwrap().mode() & 0o7777;
+        assert_eq!(["", "fs", "block", "block/mountpoint", "work"].map(mode), [0o700, 0o755, 0o711, 0o711, 0o711]);
+        assert_eq!(fs::metadata(stage.snapshotter.root()).unwrap().mode() & 0o7777, 0o700);
         let digest = |name: &str| oci::Digest::of(name.as_bytes()).to_string();
         let expected = serde_json::json!({
             "repoBlobUrl": "https://127.0.0.1:5000/v2/t/obd/blobs",
@@ -105,6 +107,8 @@ async fn snapshotter_row_d_a_layer_without_download_is_committed_at_once_and_say
         assert_eq!(config(&fs)["lowers"].as_array().unwrap().len(), 2);
         assert!(!fs.join("overlaybd.commit").exists());
         assert!(stage.usage("sha256:top").await.size < 64 << 10);
+        // The directories fs and block, the config and the log; not the mountpoint.
+        assert_eq!(stage.usage("sha256:top").await.inodes, 4);
         // A second namespace adopts what the first has.
         let stage = stage.in_namespace("other");
         stage.lazy_layer("sha256:base", "").await;
@@ -173,7 +177,8 @@ async fn a_view_with_a_ref_of_its_own_names_every_layer_and_is_removed_again() {
         assert_eq!(own.len(), 1);
         stage.remove("probe-2").await.unwrap();
         // Its directory goes with the daemon's next garbage collection.
-        assert!(comes_true(async || !stage.snapshot_directories().contains(&own[0])).await);
+        stage.collect_garbage();
+        assert!(!stage.snapshot_directories().contains(&own[0]));
     })
     .await;
 }
@@ -218,6 +223,8 @@ async fn a_tar_wrapped_blob_without_labels_passes_for_a_plain_layer_and_a_bare_o
         // The second was recognised by its file and has a config, so that a layer can stand on it.
         assert_eq!(config(&root.join("2/fs"))["lowers"][0]["dir"], root.join("2/fs").to_str().unwrap());
         stage.prepare("c", "sha256:b", &download("sha256:c")).await.unwrap();
+        let local = &stage.stat("sha256:b").await.unwrap().labels["containerd.io/snapshot/overlaybd.localcommitpath"];
+        assert_eq!(*local, root.join("2/fs/overlaybd.sealed").display().to_string());
     })
     .await;
 }
@@ -243,7 +250,8 @@ async fn remove_takes_the_directory_and_waits_for_children() {
         stage.remove("sha256:two").await.unwrap();
         stage.remove("sha256:one").await.unwrap();
         // The daemon's garbage collection removes them from the snapshotter.
-        assert!(comes_true(async || stage.snapshot_directories().is_empty()).await);
+        stage.collect_garbage();
+        assert!(stage.snapshot_directories().is_empty());
         assert!(!one.exists() && !two.exists());
     })
     .await;
@@ -261,6 +269,24 @@ async fn a_killed_snapshotter_is_unavailable_and_knows_its_layers_after_a_restar
         let answers = async || stage.prepare("two", "sha256:one", &download("sha256:two")).await.is_ok();
         assert!(comes_true(answers).await);
         assert_eq!(stage.stat("two").await.unwrap().parent, "sha256:one");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn calls_that_cannot_be_get_the_codes_of_the_real_one() {
+    on_every_daemon(async |stage| {
+        assert_eq!(stage.stat("absent").await.unwrap_err().code(), Code::NotFound);
+        assert_eq!(stage.remove("absent").await.unwrap_err().code(), Code::NotFound);
+        assert_eq!(stage.commit("name", "absent", &plain("name")).await.unwrap_err().code(), Code::NotFound);
+        stage.plain_layer("sha256:plain", "").await;
+        stage.prepare("active", "", &plain("x")).await.unwrap();
+        assert_eq!(stage.prepare("y", "active", &plain("y")).await.unwrap_err().code(), Code::InvalidArgument);
+        assert_eq!(stage.prepare("active", "", &plain("x")).await.unwrap_err().code(), Code::AlreadyExists);
+        stage.view("view", "sha256:plain", &plain("z")).await.unwrap();
+        assert_eq!(stage.commit("z", "view", &plain("z")).await.unwrap_err().code(), Code::FailedPrecondition);
+        assert_eq!(stage.commit("z", "sha256:plain", &plain("z")).await.unwrap_err().code(), Code::FailedPrecondition);
+        assert_eq!(stage.mounts("sha256:plain").await.unwrap_err().code(), Code::FailedPrecondition);
     })
     .await;
 }

@@ -152,6 +152,12 @@ impl Stage {
         fs
     }
 
+    /// Waits for one whole garbage collection.
+    pub(crate) fn collect_garbage(&self) {
+        self.containerd.ctr_ok(["leases", "create", "--id", "gone"]);
+        self.containerd.ctr_ok(["leases", "delete", "--sync", "gone"]);
+    }
+
     pub(crate) fn snapshot_directories(&self) -> Vec<String> {
         let mut names: Vec<_> = fs::read_dir(self.snapshotter.root().join("snapshots"))
             .unwrap()

@@ -1,0 +1,241 @@
+//! Building, running and counting.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use tokio::{net::TcpListener, runtime::Runtime};
+
+use super::{
+    connection::{self, Pace},
+    content::Content,
+    script::{Fault, Request},
+};
+
+type Script = Box<dyn FnMut(&mut Request<'_>) -> Option<Fault> + Send>;
+
+/// What the server is to serve and how badly.
+pub struct Builder {
+    seed: u64,
+    blobs: HashMap<String, Content>,
+    manifests: HashMap<String, (String, Content)>,
+    rate: Option<f64>,
+    slow: Option<(u64, f64)>,
+    latency: Duration,
+    script: Script,
+}
+
+/// A running server; ends when dropped.
+#[derive(Debug)]
+pub struct Server {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    runtime: Option<Runtime>,
+}
+
+/// What happened so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Count {
+    /// Requests, of any kind.
+    pub requests: u64,
+    /// Blob body bytes handed to the kernel.
+    pub body_bytes: u64,
+    /// Connections accepted.
+    pub connections: u64,
+    /// Faults that took effect, by [`Fault::name`].
+    pub faults: BTreeMap<&'static str, u64>,
+}
+
+pub(super) struct Shared {
+    pub(super) address: SocketAddr,
+    pub(super) blobs: HashMap<String, Content>,
+    /// Media type and bytes by tag and by digest.
+    pub(super) manifests: HashMap<String, (String, Content)>,
+    pub(super) latency: Duration,
+    pub(super) body_bytes: AtomicU64,
+    state: Mutex<State>,
+}
+
+struct State {
+    script: Script,
+    random: fastrand::Rng,
+    count: Count,
+    blob_requests: u64,
+    /// Redirect targets not yet used.
+    tickets: Vec<u64>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+impl Builder {
+    /// Serves a blob in every repository.
+    #[must_use]
+    pub fn blob(mut self, content: &Content) -> Self {
+        self.blobs.insert(content.digest().to_string(), content.clone());
+        self
+    }
+
+    /// Serves a manifest by its digest and by `tag`.
+    #[must_use]
+    pub fn manifest(mut self, tag: &str, media_type: &str, bytes: &[u8]) -> Self {
+        let content = Content::bytes(bytes);
+        for name in [tag.to_owned(), content.digest().to_string()] {
+            self.manifests.insert(name, (media_type.to_owned(), content.clone()));
+        }
+        self
+    }
+
+    /// Seed of the script's dice.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// Bytes per second of each accepted connection, across all its requests.
+    #[must_use]
+    pub fn rate(mut self, bytes_per_second: f64) -> Self {
+        self.rate = Some(bytes_per_second);
+        self
+    }
+
+    /// Every `one_in`-th accepted connection has that rate instead.
+    #[must_use]
+    pub fn slow(mut self, one_in: u64, bytes_per_second: f64) -> Self {
+        self.slow = Some((one_in, bytes_per_second));
+        self
+    }
+
+    /// Pause before each status line.
+    #[must_use]
+    pub fn latency(mut self, latency: Duration) -> Self {
+        self.latency = latency;
+        self
+    }
+
+    /// Asked for every blob request, in order of arrival.
+    #[must_use]
+    pub fn faults(mut self, script: impl FnMut(&mut Request<'_>) -> Option<Fault> + Send + 'static) -> Self {
+        self.script = Box::new(script);
+        self
+    }
+
+    /// Listens on a free port of 127.0.0.1.
+    pub fn start(self) -> Server {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.expect("a runtime for the fault server");
+        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("a free port on loopback");
+        let address = listener.local_addr().expect("a bound listener has an address");
+        let state = State {
+            script: self.script,
+            random: fastrand::Rng::with_seed(self.seed),
+            count: Count::default(),
+            blob_requests: 0,
+            tickets: Vec::new(),
+        };
+        let shared = Arc::new(Shared {
+            address,
+            blobs: self.blobs,
+            manifests: self.manifests,
+            latency: self.latency,
+            body_bytes: AtomicU64::new(0),
+            state: Mutex::new(state),
+        });
+        let (rate, slow) = (self.rate, self.slow);
+        let accepting = shared.clone();
+        runtime.spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let number = accepting.accepted();
+                let rate = slow.filter(|(one_in, _)| number % one_in == one_in - 1).map(|(_, rate)| rate).or(rate);
+                tokio::spawn(connection::serve(stream, accepting.clone(), number, Pace::new(rate)));
+            }
+        });
+        Server { address, shared, runtime: Some(runtime) }
+    }
+}
+
+impl Server {
+    /// A server without blobs that does nothing wrong.
+    pub fn builder() -> Builder {
+        Builder {
+            seed: 0,
+            blobs: HashMap::new(),
+            manifests: HashMap::new(),
+            rate: None,
+            slow: None,
+            latency: Duration::ZERO,
+            script: Box::new(|_| None),
+        }
+    }
+
+    /// host:port.
+    pub fn address(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// What happened so far.
+    pub fn count(&self) -> Count {
+        Count { body_bytes: self.shared.body_bytes.load(Relaxed), ..self.shared.state().count.clone() }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // Also from inside another runtime, where waiting is not allowed.
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn accepted(&self) -> u64 {
+        let count = &mut self.state().count;
+        count.connections += 1;
+        count.connections - 1
+    }
+
+    pub(super) fn requested(&self) {
+        self.state().count.requests += 1;
+    }
+
+    pub(super) fn fired(&self, name: &'static str) {
+        *self.state().count.faults.entry(name).or_default() += 1;
+    }
+
+    /// What the script says about a blob request.
+    pub(super) fn fault(&self, connection: u64, size: u64, range: Option<(u64, u64)>) -> Option<Fault> {
+        let State { script, random, blob_requests, .. } = &mut *self.state();
+        let number = *blob_requests;
+        *blob_requests += 1;
+        script(&mut Request { number, connection, size, range, random })
+    }
+
+    /// A number that [`Shared::redeem`] accepts once.
+    pub(super) fn ticket(&self) -> u64 {
+        let state = &mut *self.state();
+        let ticket = state.random.u64(..);
+        state.tickets.push(ticket);
+        ticket
+    }
+
+    pub(super) fn redeem(&self, ticket: u64) -> bool {
+        let tickets = &mut self.state().tickets;
+        let found = tickets.iter().position(|known| *known == ticket);
+        found.map(|index| tickets.swap_remove(index)).is_some()
+    }
+}
