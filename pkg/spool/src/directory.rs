@@ -109,6 +109,14 @@ impl Directory {
         Some(stat.st_mtime)
     }
 
+    /// Bytes of the disk that the name's file takes, 0 when it is not there.
+    pub(crate) fn allocated(&self, name: &str) -> Result<u64, Error> {
+        let failed = |error| Error::io("inspect", self.path_of(name), error);
+        // The unit of `st_blocks` is 512 bytes whatever the filesystem's own is (stat(2)).
+        let file = self.open_regular(name).map_err(failed)?;
+        file.map_or(Ok(0), |file| file.metadata().map(|metadata| metadata.blocks() * 512).map_err(failed))
+    }
+
     /// Takes the name away, whatever it names; the inode lives on where it has other names.
     pub(crate) fn unlink(&self, name: &str) -> Result<(), Error> {
         let result = match rustix::fs::unlinkat(&self.file, name, AtFlags::empty()) {
@@ -149,6 +157,13 @@ impl Directory {
             Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST) => Ok(()),
             Err(error) => Err(Error::io("remove", &self.path, error)),
         }
+    }
+}
+
+impl Drop for Directory {
+    /// Said, not left to the closing of the descriptor: a child just forked elsewhere may have a copy of it until its exec.
+    fn drop(&mut self) {
+        rustix::fs::flock(&self.file, FlockOperation::Unlock).ok();
     }
 }
 

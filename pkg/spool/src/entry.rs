@@ -84,15 +84,17 @@ impl Entry {
         Ok(())
     }
 
-    /// Takes the entry away: the blob turned out not to be needed.
+    /// Takes the entry away: the blob turned out not to be needed. Clones of it can no longer be written.
     ///
     /// # Errors
     /// [`Error::Busy`] while a grant is out, and after the proof (then it is [`Verified::discard`]'s to do).
     pub fn discard(self) -> Result<(), Error> {
         let proof = self.0.proof();
-        if proof.is_some() || self.0.core().is_granted() {
+        let core = self.0.core();
+        if proof.is_some() || core.is_granted() {
             return Err(Error::Busy { digest: self.0.blob.digest });
         }
+        core.close();
         self.0.lock.discard()
     }
 

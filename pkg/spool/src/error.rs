@@ -110,6 +110,11 @@ impl Error {
         matches!(self.io_kind(), Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
     }
 
+    /// Is a file there that does not hold the blob it should?
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::NotRegular { .. } | Self::Size { .. } | Self::Mismatch { .. })
+    }
+
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
         Some(match self {

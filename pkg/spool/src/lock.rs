@@ -83,3 +83,10 @@ impl Lock {
         self.directory.unlink(&self.key.lock())
     }
 }
+
+impl Drop for Lock {
+    /// Said, not left to the closing of the descriptor: a child just forked elsewhere may have a copy of it until its exec.
+    fn drop(&mut self) {
+        rustix::fs::flock(&self.file, FlockOperation::Unlock).ok();
+    }
+}

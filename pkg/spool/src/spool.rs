@@ -94,6 +94,13 @@ impl Spool {
         self.directory.free()
     }
 
+    /// Bytes that must be free for this blob, to be compared with [`free`](Self::free): its size, less what an earlier run's
+    /// file takes already. An entry reserves all of it when opened.
+    pub fn needed(&self, blob: &Descriptor) -> Result<u64, Error> {
+        let key = Key::new(self.namespace.as_ref(), blob.digest);
+        Ok(blob.size().saturating_sub(self.directory.allocated(key.data())?))
+    }
+
     /// Removes the directory if nothing is in it and no other rpull has it open: after a finished pull nothing of us stays.
     pub fn remove_if_empty(&self) -> Result<(), Error> {
         self.directory.remove_if_empty()

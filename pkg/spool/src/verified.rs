@@ -1,10 +1,10 @@
 //! A blob that was proved: the only thing a content store accepts.
 
 use std::{
-    fs::{File, Permissions},
+    fs::{self, File, Permissions},
     io,
     os::{
-        fd::{AsRawFd, BorrowedFd},
+        fd::{AsRawFd, BorrowedFd, RawFd},
         unix::fs::{MetadataExt, PermissionsExt},
     },
     path::{Path, PathBuf},
@@ -137,11 +137,13 @@ impl Verified {
     /// [`io_kind`](Error::io_kind) tells `AlreadyExists`, `CrossesDevices`, `TooManyLinks`, `PermissionDenied`.
     pub fn link(&self, dir: BorrowedFd<'_>, name: &str) -> Result<(), Error> {
         self.unchanged()?;
+        // Only to name the file in an error: nothing is opened by this path.
+        let target = || fs::read_link(descriptor_path(dir.as_raw_fd())).unwrap_or_default().join(name);
         if name.contains('/') {
-            return Err(Error::io("link to", name, Errno::INVAL));
+            return Err(Error::io("link to", target(), Errno::INVAL));
         }
-        let from = format!("/proc/self/fd/{}", self.0.file.as_raw_fd());
-        rustix::fs::linkat(CWD, from, dir, name, AtFlags::SYMLINK_FOLLOW).map_err(|error| Error::io("link to", name, error))
+        let from = descriptor_path(self.0.file.as_raw_fd());
+        rustix::fs::linkat(CWD, from, dir, name, AtFlags::SYMLINK_FOLLOW).map_err(|error| Error::io("link to", target(), error))
     }
 
     fn unchanged(&self) -> Result<(), Error> {
@@ -159,4 +161,8 @@ impl Verified {
     pub fn discard(self) -> Result<(), Error> {
         self.0.lock.as_ref().map_or(Ok(()), |lock| lock.discard())
     }
+}
+
+fn descriptor_path(descriptor: RawFd) -> String {
+    format!("/proc/self/fd/{descriptor}")
 }
