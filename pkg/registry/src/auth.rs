@@ -1,0 +1,196 @@
+//! What a host wants to see before it answers, and one fetch of it at a time (reference 8.6).
+
+use std::{collections::BTreeSet, time::Duration};
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use http::{HeaderMap, HeaderValue, StatusCode, header::WWW_AUTHENTICATE};
+use tokio::{
+    sync::{Mutex, MutexGuard},
+    time::Instant,
+};
+
+use crate::{
+    Class, Credentials, Fault, Secret,
+    challenge::{self, Challenge},
+    fault::About,
+    hosts::Host,
+    token,
+};
+
+/// The `Authorization` of one host and repository.
+#[derive(Debug)]
+pub(crate) struct Auth {
+    credentials: Credentials,
+    /// `repository:<name>:pull`
+    scope: String,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    grant: Option<Grant>,
+    challenge: Option<Challenge>,
+    /// When the last fetch failed, and how: those who waited for it take its outcome.
+    failed: Option<(Instant, Fault)>,
+    count: u64,
+}
+
+/// A header that was accepted or is about to be tried.
+#[derive(Clone, Debug)]
+pub(crate) struct Grant {
+    /// Marked sensitive: does not print.
+    pub(crate) header: HeaderValue,
+    /// Which of this host's grants it is.
+    number: u64,
+    expires: Option<Instant>,
+}
+
+impl Auth {
+    pub(crate) fn new(repository: &str, credentials: Credentials) -> Self {
+        Self { credentials, scope: format!("repository:{repository}:pull"), state: Mutex::default() }
+    }
+
+    /// What to send unasked: the header that worked last time, renewed when its time is over.
+    pub(crate) async fn current(&self, host: &Host, about: &About) -> Result<Option<Grant>, Fault> {
+        let asked = Instant::now();
+        let mut state = self.state.lock().await;
+        let Some(grant) = &state.grant else { return Ok(None) };
+        if grant.expires.is_none_or(|expires| asked < expires) {
+            return Ok(Some(grant.clone()));
+        }
+        self.renew(&mut state, asked, host, about).await.map(Some)
+    }
+
+    /// Answers a 401. `used` is what was refused.
+    pub(crate) async fn answer(
+        &self,
+        host: &Host,
+        used: Option<&Grant>,
+        headers: &HeaderMap,
+        about: &About,
+    ) -> Result<Grant, Fault> {
+        let asked = Instant::now();
+        let mut state = self.state.lock().await;
+        if let Some(grant) = &state.grant
+            && used.is_none_or(|used| used.number < grant.number)
+        {
+            return Ok(grant.clone());
+        }
+        let texts = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
+        state.challenge = challenge::choose(texts);
+        // The same user and password again would be refused again.
+        if used.is_some() && state.challenge == Some(Challenge::Basic) {
+            return Err(self.denied(host, about));
+        }
+        self.renew(&mut state, asked, host, about).await
+    }
+
+    /// The fault of a host that stays at 401.
+    pub(crate) fn denied(&self, host: &Host, about: &About) -> Fault {
+        let happened = match self.credentials_for(host) {
+            Credentials::Anonymous => "401 Unauthorized without credentials".to_owned(),
+            Credentials::Basic { user, .. } => format!("401 Unauthorized as user {user}"),
+            Credentials::Refresh(_) => "401 Unauthorized with the refresh token".to_owned(),
+        };
+        about.fault(Class::Denied, happened).with_hint(self.hint(host))
+    }
+
+    /// What to do about a refusal by this host.
+    pub(crate) fn hint(&self, host: &Host) -> String {
+        match self.credentials_for(host) {
+            Credentials::Anonymous if !self.credentials.is_anonymous() => {
+                format!("credentials go to {} only over TLS", host.name)
+            }
+            Credentials::Anonymous => {
+                "log in with rpull --user NAME …; a name that does not exist is often answered so too".to_owned()
+            }
+            Credentials::Basic { user, .. } => {
+                format!("check the password of {user} at {} and the right to pull; then rpull --user {user} …", host.name)
+            }
+            Credentials::Refresh(_) => format!("get a new refresh token for {}", host.name),
+        }
+    }
+
+    fn credentials_for(&self, host: &Host) -> &Credentials {
+        if host.may_see_credentials() { &self.credentials } else { &Credentials::Anonymous }
+    }
+
+    /// Fetches under the lock, so that everybody else waits for this one.
+    async fn renew(&self, state: &mut MutexGuard<'_, State>, asked: Instant, host: &Host, about: &About) -> Result<Grant, Fault> {
+        if let Some((when, fault)) = &state.failed
+            && *when > asked
+        {
+            return Err(fault.clone());
+        }
+        match self.fetch(state.challenge.as_ref(), host, about).await {
+            Ok((header, lifetime)) => {
+                state.count += 1;
+                // A tenth early: the token must live until the registry has seen it.
+                let expires = lifetime.map(|lifetime| Instant::now() + lifetime * 9 / 10);
+                let grant = Grant { header, number: state.count, expires };
+                state.grant = Some(grant.clone());
+                state.failed = None;
+                Ok(grant)
+            }
+            Err(fault) => {
+                state.failed = Some((Instant::now(), fault.clone()));
+                Err(fault)
+            }
+        }
+    }
+
+    async fn fetch(
+        &self,
+        challenge: Option<&Challenge>,
+        host: &Host,
+        about: &About,
+    ) -> Result<(HeaderValue, Option<Duration>), Fault> {
+        let credentials = self.credentials_for(host);
+        let (text, lifetime) = match (challenge, credentials) {
+            (Some(Challenge::Bearer { realm, service, scope }), _) => {
+                let wanted = token::Wanted { realm, service: service.as_deref(), scopes: &scopes(&self.scope, scope.as_deref()) };
+                let token = token::fetch(host, credentials, &wanted, about).await.map_err(|fault| match fault.class {
+                    Class::Denied if fault.hint.is_none() => fault.with_hint(self.hint(host)),
+                    _ => fault,
+                })?;
+                (Secret::new(format!("Bearer {}", token.value.expose())), token.lifetime)
+            }
+            (Some(Challenge::Basic), Credentials::Basic { user, password }) => (basic(user, password), None),
+            _ => return Err(self.denied(host, about)),
+        };
+        let mut header = HeaderValue::try_from(text.expose())
+            .map_err(|_| about.fault(Class::Fatal, "the token cannot be sent in a header"))?;
+        header.set_sensitive(true);
+        Ok((header, lifetime))
+    }
+
+    /// Is a status this host's way to say that a right is missing?
+    pub(crate) fn is_refusal(status: StatusCode) -> bool {
+        matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
+    }
+}
+
+/// `Basic` with user and password.
+pub(crate) fn basic(user: &str, password: &Secret) -> Secret {
+    Secret::new(format!("Basic {}", BASE64_STANDARD.encode(format!("{user}:{}", password.expose()))))
+}
+
+/// Ours and those of the challenge, sorted, each once.
+fn scopes(own: &str, challenged: Option<&str>) -> Vec<String> {
+    let challenged = challenged.unwrap_or_default().split_ascii_whitespace();
+    let all: BTreeSet<&str> = challenged.chain([own]).collect();
+    all.into_iter().map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scopes_are_merged_sorted_and_single() {
+        let own = "repository:a/b:pull";
+        assert_eq!(scopes(own, None), [own]);
+        assert_eq!(scopes(own, Some(own)), [own]);
+        assert_eq!(scopes(own, Some("z:*  aws")), ["aws", own, "z:*"]);
+    }
+}

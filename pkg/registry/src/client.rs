@@ -1,0 +1,190 @@
+//! One HTTP exchange: no redirect, no retry, no decompression, HTTP/1.1 only; the answer's head within a time limit.
+
+use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
+
+use http::HeaderMap;
+use reqwest::{Request, Response, redirect::Policy, retry};
+use url::Url;
+
+use crate::{Error, Options, hosts, names::Rotating, redact};
+
+/// As containerd has it (reference 8.2, "Transport").
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// An error's body is read no further.
+const MAX_ERROR_BODY: u64 = 64 << 10;
+
+/// Cheap to clone. Both inner clients differ in nothing but the proxy.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    direct: reqwest::Client,
+    proxied: reqwest::Client,
+    dial_timeout: Duration,
+    header_timeout: Duration,
+    dump: bool,
+}
+
+/// No answer.
+#[derive(Debug)]
+pub(crate) enum SendError {
+    /// No head of an answer within this time.
+    Timeout(Duration),
+    /// Anything below HTTP, or an answer that is not HTTP.
+    Http(HttpError),
+}
+
+/// A `reqwest::Error` that cannot show its URL, in which a signature may stand.
+#[derive(Debug)]
+pub(crate) struct HttpError(reqwest::Error);
+
+/// Why a body could not be taken in whole.
+#[derive(Debug)]
+pub(crate) enum BodyError {
+    Send(SendError),
+    /// Longer than this many bytes.
+    TooLong(u64),
+}
+
+impl Client {
+    pub(crate) fn new(options: &Options, tls: &rustls::ClientConfig, dial_timeout: Option<Duration>) -> Result<Self, Error> {
+        let dial_timeout = dial_timeout.unwrap_or(options.connect_timeout);
+        let names = Arc::new(Rotating::new(options.names.clone().unwrap_or_default()));
+        let builder = || {
+            reqwest::Client::builder()
+                .tls_backend_preconfigured(tls.clone())
+                .http1_only()
+                .redirect(Policy::none())
+                .referer(false)
+                .retry(retry::never())
+                .connect_timeout(dial_timeout)
+                .pool_idle_timeout(IDLE_TIMEOUT)
+                .dns_resolver(Arc::clone(&names))
+                .user_agent(concat!("rpull/", env!("CARGO_PKG_VERSION")))
+        };
+        let built = |builder: reqwest::ClientBuilder| builder.build().map_err(|error| Error::Client { source: Box::new(error) });
+        Ok(Self {
+            direct: built(builder().no_proxy())?,
+            proxied: built(builder())?,
+            dial_timeout,
+            header_timeout: options.header_timeout,
+            dump: options.http_dump,
+        })
+    }
+
+    /// A request for this client's [`Client::send`].
+    pub(crate) fn get(url: &Url, headers: &HeaderMap) -> Request {
+        let mut request = Request::new(http::Method::GET, url.clone());
+        *request.headers_mut() = headers.clone();
+        request
+    }
+
+    /// Sends and waits for the head of the answer. Loopback is never behind a proxy.
+    pub(crate) async fn send(&self, request: Request) -> Result<Response, SendError> {
+        let client = if hosts::is_loopback(request.url()) { &self.direct } else { &self.proxied };
+        let shown = self.dump.then(|| format!("{} {}", request.method(), redact::url(request.url())));
+        if let Some(shown) = &shown {
+            tracing::debug!(target: "http", "> {shown}{}", redact::headers(request.headers()));
+        }
+        // Whether a connection must be made first cannot be seen from here, so its time is allowed for.
+        let limit = self.dial_timeout + self.header_timeout;
+        let answer = match tokio::time::timeout(limit, client.execute(request)).await {
+            Ok(answer) => answer.map_err(SendError::from),
+            Err(_) => Err(SendError::Timeout(limit)),
+        };
+        if let Some(shown) = &shown {
+            match &answer {
+                Ok(answer) => tracing::debug!(
+                    target: "http", "< {shown}: {}{}", answer.status(), redact::headers(answer.headers())
+                ),
+                Err(error) => tracing::debug!(target: "http", "< {shown}: {error:?}"),
+            }
+        }
+        answer
+    }
+
+    /// The body, if it is at most `limit` bytes long. Each piece must come within the header time limit.
+    pub(crate) async fn body(&self, mut answer: Response, limit: u64) -> Result<Vec<u8>, BodyError> {
+        if answer.content_length().is_some_and(|length| length > limit) {
+            return Err(BodyError::TooLong(limit));
+        }
+        let mut body = Vec::new();
+        loop {
+            let piece = tokio::time::timeout(self.header_timeout, answer.chunk());
+            match piece.await {
+                Ok(Ok(Some(piece))) => body.extend_from_slice(&piece),
+                Ok(Ok(None)) => return Ok(body),
+                Ok(Err(error)) => return Err(BodyError::Send(error.into())),
+                Err(_) => return Err(BodyError::Send(SendError::Timeout(self.header_timeout))),
+            }
+            if body.len() as u64 > limit {
+                return Err(BodyError::TooLong(limit));
+            }
+        }
+    }
+
+    /// What an error's body says. Its end is not waited for longer than usual; what cannot be read says nothing.
+    pub(crate) async fn error_body(&self, answer: Response) -> Vec<u8> {
+        self.body(answer, MAX_ERROR_BODY).await.unwrap_or_default()
+    }
+}
+
+impl From<reqwest::Error> for SendError {
+    fn from(error: reqwest::Error) -> Self {
+        Self::Http(HttpError(error.without_url()))
+    }
+}
+
+impl HttpError {
+    pub(crate) fn is_connect(&self) -> bool {
+        self.0.is_connect()
+    }
+
+    pub(crate) fn is_timeout(&self) -> bool {
+        self.0.is_timeout()
+    }
+
+    pub(crate) fn is_body(&self) -> bool {
+        self.0.is_body() || self.0.is_decode()
+    }
+
+    /// The TLS failure at the bottom of it. `io::Error` hides what it holds from `source`.
+    pub(crate) fn tls(&self) -> Option<&rustls::Error> {
+        let mut next: Option<&(dyn StdError + 'static)> = Some(&self.0);
+        while let Some(error) = next {
+            if let Some(tls) = error.downcast_ref() {
+                return Some(tls);
+            }
+            let held = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+            next = held.map(|held| held as &(dyn StdError + 'static)).or_else(|| error.source());
+        }
+        None
+    }
+
+    /// Did the other side refuse the connection, as one does where nothing listens?
+    pub(crate) fn is_refused(&self) -> bool {
+        let mut next: Option<&(dyn StdError + 'static)> = Some(&self.0);
+        while let Some(error) = next {
+            if let Some(io) = error.downcast_ref::<std::io::Error>() {
+                if io.kind() == std::io::ErrorKind::ConnectionRefused {
+                    return true;
+                }
+                next = io.get_ref().map(|held| held as _);
+            } else {
+                next = error.source();
+            }
+        }
+        false
+    }
+}
+
+/// The innermost cause only: what reqwest and hyper say above it names nothing.
+impl fmt::Display for HttpError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut innermost: &dyn StdError = &self.0;
+        while let Some(source) = innermost.source() {
+            innermost = source;
+        }
+        fmt::Display::fmt(innermost, f)
+    }
+}
+
+impl StdError for HttpError {}

@@ -1,0 +1,86 @@
+//! Options and files that cannot be used, found before the first request.
+
+use std::path::PathBuf;
+
+/// Each variant names the file or the host; [`Error::hint`] says what to do.
+#[derive(thiserror::Error, Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file that a flag or `hosts.toml` names cannot be read.
+    #[error("{what} {} cannot be read", path.display())]
+    Read {
+        /// `CA file`, `hosts.toml`, …
+        what: &'static str,
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A PEM file without what it should hold.
+    #[error("{} holds no {what} that can be used", path.display())]
+    Pem {
+        /// `certificate` or `private key`.
+        what: &'static str,
+        /// Which file.
+        path: PathBuf,
+        /// What the parser said, if it said anything.
+        source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    },
+    /// A client certificate and its key that do not fit.
+    #[error("client certificate {} and its key do not fit", path.display())]
+    ClientCertificate {
+        /// The certificate file.
+        path: PathBuf,
+        /// What rustls said.
+        source: rustls::Error,
+    },
+    /// A broken `hosts.toml`.
+    #[error("{}:{line}:{column}: {message}", path.display())]
+    HostsToml {
+        /// Which file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: usize,
+        /// Column, from 1.
+        column: usize,
+        /// What is wrong there.
+        message: String,
+    },
+    /// `hosts.toml` leaves no host that may be pulled from.
+    #[error("no host for {host} may be pulled from")]
+    NoHost {
+        /// Registry of the reference.
+        host: String,
+    },
+    /// A registry name that makes no URL.
+    #[error("{host:?} is not a registry host")]
+    Host {
+        /// As written.
+        host: String,
+        /// What the URL parser said.
+        source: url::ParseError,
+    },
+    /// The HTTP client could not be built.
+    #[error("the http client cannot be set up")]
+    Client {
+        /// Why not.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl Error {
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Read { path, .. } => format!("check that {} exists and may be read", path.display()),
+            Self::Pem { what, path, .. } => {
+                format!("{} must be PEM text with a -----BEGIN line for the {what}", path.display())
+            }
+            Self::ClientCertificate { .. } => "give certificate and key of one pair, both as PEM".to_owned(),
+            Self::HostsToml { .. } => "see containerd's docs/hosts.md for the form of hosts.toml".to_owned(),
+            Self::NoHost { .. } => "give a host in hosts.toml the capability \"pull\"".to_owned(),
+            Self::Host { .. } => "a registry is HOST or HOST:PORT".to_owned(),
+            Self::Client { .. } => return None,
+        })
+    }
+}

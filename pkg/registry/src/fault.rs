@@ -1,0 +1,258 @@
+//! What went wrong with a request, in words and as a class.
+
+use std::{
+    error::Error as StdError,
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use http::{HeaderMap, StatusCode, header::RETRY_AFTER};
+
+use crate::{client::SendError, redact};
+
+/// No server can make us wait longer.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(5 * 60);
+/// Characters of a registry's own message that are shown.
+const MAX_MESSAGE: usize = 300;
+
+/// How a failure is to be taken. Adapters classify, only `transfer::Schedule` decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Class {
+    /// May work the next time.
+    Transient {
+        /// `Retry-After`, turned into a span from now, at most 5 minutes.
+        after: Option<Duration>,
+    },
+    /// Credentials missing, wrong or not sufficient.
+    Denied,
+    /// 404.
+    Missing,
+    /// The bytes are not what they should be (digest, size, Content-Range of another span). Another host may have the right ones.
+    Corrupt,
+    /// The server does not serve this range (416).
+    NoRange,
+    /// Will not work the next time either.
+    Fatal,
+}
+
+/// A failed request: which host, what kind, what to do. Its side is always the registry's.
+#[derive(Clone, Debug)]
+pub struct Fault {
+    /// How it is to be taken.
+    pub class: Class,
+    /// host:port as in [`crate::Repository::host_name`].
+    pub host: String,
+    /// The object and what happened to it.
+    pub what: String,
+    /// What the user can do about it.
+    pub hint: Option<String>,
+    /// There never was a connection: name unknown, refused, unreachable.
+    pub connect: bool,
+    /// The cause, never repeated in `what`.
+    pub source: Option<Arc<dyn StdError + Send + Sync>>,
+}
+
+impl Fault {
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+
+    pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    pub(crate) fn with_source(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
+        self.source = Some(Arc::new(source));
+        self
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.host, self.what)
+    }
+}
+
+impl StdError for Fault {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}
+
+/// What a request is about; makes its faults.
+#[derive(Clone, Debug)]
+pub(crate) struct About {
+    pub(crate) host: String,
+    /// `manifest t/obd:1`, `blob sha256:…`, `token for t/obd`.
+    pub(crate) object: String,
+}
+
+impl About {
+    pub(crate) fn fault(&self, class: Class, happened: impl fmt::Display) -> Fault {
+        Fault {
+            class,
+            host: self.host.clone(),
+            what: format!("{}: {happened}", self.object),
+            hint: None,
+            connect: false,
+            source: None,
+        }
+    }
+
+    /// A request that got no answer. `server` is who should have answered: the host, its token realm or its storage.
+    pub(crate) fn unanswered(&self, server: &str, error: SendError) -> Fault {
+        let from = if server == self.host { String::new() } else { format!(" from {server}") };
+        let transient = Class::Transient { after: None };
+        match error {
+            SendError::Timeout(after) => self.fault(transient, format_args!("no answer{from} within {} s", after.as_secs())),
+            SendError::Http(error) => {
+                if let Some(tls) = error.tls() {
+                    let (class, words, hint) = tls_words(tls);
+                    let mut fault = self.fault(class, format_args!("{words}{from}")).with_source(tls.clone());
+                    fault.hint = hint.map(str::to_owned);
+                    return fault;
+                }
+                let (words, connect) = match () {
+                    () if error.is_timeout() && error.is_connect() => ("no connection in time", true),
+                    () if error.is_connect() => ("no connection", true),
+                    () if error.is_body() => ("connection broken in the body", false),
+                    () => ("connection broken", false),
+                };
+                let mut fault = self.fault(transient, format_args!("{words}{from}")).with_source(error);
+                fault.connect = connect;
+                fault
+            }
+        }
+    }
+
+    /// An answer with a status that is not the one wanted.
+    pub(crate) fn status(&self, server: &str, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Fault {
+        let after = || headers.get(RETRY_AFTER).and_then(|value| retry_after(value.to_str().ok()?, SystemTime::now()));
+        let class = match status.as_u16() {
+            401 | 403 => Class::Denied,
+            404 | 410 => Class::Missing,
+            408 | 425 | 429 | 500 | 502..=504 | 506..=599 => Class::Transient { after: after() },
+            416 => Class::NoRange,
+            _ => Class::Fatal,
+        };
+        let from = if server == self.host { String::new() } else { format!(" from {server}") };
+        let said = message(body).map_or_else(String::new, |message| format!(" ({message})"));
+        let reason = status.canonical_reason().map_or_else(String::new, |reason| format!(" {reason}"));
+        self.fault(class, format_args!("{}{reason}{from}{said}", status.as_u16()))
+    }
+}
+
+/// What of a TLS failure is worth another try, in words, with a cure.
+fn tls_words(error: &rustls::Error) -> (Class, &'static str, Option<&'static str>) {
+    use rustls::{AlertDescription as Alert, CertificateError as Bad, Error};
+    match error {
+        Error::InvalidCertificate(Bad::UnknownIssuer) => (
+            Class::Fatal,
+            "certificate signed by an unknown authority",
+            Some("give its CA with --tlscacert or as ca in hosts.toml"),
+        ),
+        Error::InvalidCertificate(Bad::Expired | Bad::ExpiredContext { .. }) => {
+            (Class::Fatal, "certificate has expired", Some("renew the registry's certificate, or check this machine's clock"))
+        }
+        Error::InvalidCertificate(Bad::NotValidYet | Bad::NotValidYetContext { .. }) => {
+            (Class::Fatal, "certificate is not valid yet", Some("check this machine's clock"))
+        }
+        Error::InvalidCertificate(Bad::NotValidForName | Bad::NotValidForNameContext { .. }) => (
+            Class::Fatal,
+            "certificate is for another name",
+            Some("use a name the certificate lists; --skip-verify checks nothing at all"),
+        ),
+        Error::InvalidCertificate(_) => (Class::Fatal, "certificate cannot be accepted", None),
+        Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType) => {
+            (Class::Fatal, "http answered to https", Some("if the registry has no TLS, say --plain-http"))
+        }
+        Error::AlertReceived(Alert::CertificateRequired | Alert::BadCertificate | Alert::UnknownCA | Alert::AccessDenied) => {
+            (Class::Fatal, "client certificate wanted", Some("give one with --tlscert and --tlskey or as client in hosts.toml"))
+        }
+        Error::AlertReceived(_) | Error::PeerIncompatible(_) => (Class::Fatal, "no TLS in common", None),
+        _ => (Class::Transient { after: None }, "TLS connection broken", None),
+    }
+}
+
+/// `Retry-After` in seconds or as a date (RFC 9110 10.2.3).
+fn retry_after(text: &str, now: SystemTime) -> Option<Duration> {
+    let text = text.trim();
+    let after = match text.parse::<u64>() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => httpdate::parse_http_date(text).ok()?.duration_since(now).unwrap_or_default(),
+    };
+    Some(after.min(MAX_RETRY_AFTER))
+}
+
+/// `errors[0]` of the distribution spec, or `details` of a token server.
+fn message(body: &[u8]) -> Option<String> {
+    let json: serde_json::Value = serde_json::from_slice(body).ok()?;
+    let text = |value: &serde_json::Value| value.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
+    let first = json.get("errors").and_then(|errors| errors.get(0));
+    let said = match first {
+        Some(error) => match (text(&error["code"]), text(&error["message"])) {
+            (Some(code), Some(message)) => format!("{code}: {message}"),
+            (code, message) => code.or(message)?,
+        },
+        None => ["error_description", "details", "message", "error"].iter().find_map(|key| text(&json[*key]))?,
+    };
+    Some(redact::line(&said, MAX_MESSAGE))
+}
+
+/// The code of `errors[0]`, `MANIFEST_UNKNOWN` for example.
+pub(crate) fn code(body: &[u8]) -> Option<String> {
+    let json: serde_json::Value = serde_json::from_slice(body).ok()?;
+    json.get("errors")?.get(0)?.get("code")?.as_str().map(|code| redact::line(code, 64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn about() -> About {
+        About { host: "r.example".to_owned(), object: "manifest a/b:1".to_owned() }
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date_and_bounded() {
+        let now = httpdate::parse_http_date("Tue, 24 Nov 2026 10:00:00 GMT").unwrap();
+        let seconds = |text| retry_after(text, now).map(|after| after.as_secs());
+        assert_eq!(seconds("7"), Some(7));
+        assert_eq!(seconds(" 86400 "), Some(300));
+        assert_eq!(seconds("Tue, 24 Nov 2026 10:00:09 GMT"), Some(9));
+        assert_eq!(seconds("Tue, 24 Nov 2026 09:00:00 GMT"), Some(0));
+        assert_eq!(seconds("soon"), None);
+    }
+
+    #[test]
+    fn a_status_has_its_class() {
+        for (status, class) in [
+            (401, Class::Denied),
+            (403, Class::Denied),
+            (404, Class::Missing),
+            (416, Class::NoRange),
+            (400, Class::Fatal),
+            (501, Class::Fatal),
+            (408, Class::Transient { after: None }),
+            (429, Class::Transient { after: None }),
+            (503, Class::Transient { after: None }),
+        ] {
+            let status = StatusCode::from_u16(status).unwrap();
+            assert_eq!(about().status("r.example", status, &HeaderMap::new(), b"").class, class, "{status}");
+        }
+    }
+
+    #[test]
+    fn a_fault_names_host_object_status_and_the_registrys_own_words() {
+        let body = br#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest \u001b[1munknown"}]}"#;
+        let fault = about().status("r.example", StatusCode::NOT_FOUND, &HeaderMap::new(), body);
+        assert_eq!(fault.to_string(), "r.example: manifest a/b:1: 404 Not Found (MANIFEST_UNKNOWN: manifest  [1munknown)");
+        assert_eq!(code(body).as_deref(), Some("MANIFEST_UNKNOWN"));
+        let elsewhere = about().status("s.example", StatusCode::FORBIDDEN, &HeaderMap::new(), b"<html>");
+        assert_eq!(elsewhere.to_string(), "r.example: manifest a/b:1: 403 Forbidden from s.example");
+    }
+}
