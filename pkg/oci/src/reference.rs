@@ -68,7 +68,7 @@ impl FromStr for Reference {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        let refused = |why| Error::Reference { text: text.to_owned(), why };
+        let refused = |why| Error::Reference { text: without_user(text), why };
         if text.is_empty() {
             return Err(refused("it is empty"));
         }
@@ -94,6 +94,18 @@ impl FromStr for Reference {
 impl fmt::Display for Reference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name)
+    }
+}
+
+/// The text for an error: of a URL with `user:password@` in front of the host, what is in front of the host is left out.
+fn without_user(text: &str) -> String {
+    let start = text.find("://").map_or(0, |scheme| scheme + 3);
+    match text[start..].split_once('/') {
+        Some((authority, _)) if authority.contains('@') => {
+            let host = start + authority.rfind('@').map_or(0, |at| at + 1);
+            format!("{}...@{}", &text[..start], &text[host..])
+        }
+        _ => text.to_owned(),
     }
 }
 

@@ -101,7 +101,6 @@ fn invalid_references_are_refused_with_the_reason() {
         ("r.io/a:x:y", "tag"),
         ("r.io/a:x\n", "tag"),
         (&long_tag, "tag"),
-        ("user@r.io/a:1", "host name"),
         ("-r.io/a:1", "host name"),
         ("r..io/a:1", "host name"),
         (&long_host, "host name"),
@@ -122,6 +121,18 @@ fn invalid_references_are_refused_with_the_reason() {
             }
             other => panic!("{text}: {other:?}"),
         }
+    }
+}
+
+#[test]
+fn a_password_in_front_of_the_host_is_refused_and_not_shown() {
+    for (text, shown) in [
+        ("alice:secret@r.io/a:1", "...@r.io/a:1"),
+        ("https://alice:secret@r.io/a:1", "https://...@r.io/a:1"),
+        ("alice:se@cret@r.io/a:1", "...@r.io/a:1"),
+        ("user@r.io/a:1", "...@r.io/a:1"),
+    ] {
+        assert!(matches!(parse(text), Err(Error::Reference { text, .. }) if text == shown), "{text}");
     }
 }
 
