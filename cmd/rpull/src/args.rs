@@ -1,0 +1,116 @@
+//! The command line: flags, environment and defaults of `ctr rpull` (reference 1.1–1.3), and rpull's own.
+
+mod flags;
+mod go_flags;
+mod refusal;
+mod value;
+
+use std::{
+    collections::BTreeMap,
+    env,
+    ffi::{OsStr, OsString},
+    path::PathBuf,
+    time::Duration,
+};
+
+use clap::{CommandFactory as _, FromArgMatches as _};
+use oci::Reference;
+
+pub(crate) use self::{
+    flags::{Args, Store},
+    refusal::Refusal,
+};
+
+/// What containerd takes when nobody names a snapshotter.
+const CONTAINERDS_SNAPSHOTTER: &str = "overlayfs";
+/// What containerd's client takes when nobody sets a limit (reference 1.1).
+const CONTAINERDS_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const USAGE: &str = "rpull [FLAGS] REF, for example rpull registry.example/app:1";
+
+impl Args {
+    /// Reads `arguments` (without the program's name) and the environment.
+    pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, Refusal> {
+        // An empty variable counts as unset.
+        Self::read(arguments, |variable| env::var_os(variable).is_some_and(|value| !value.is_empty()))
+    }
+
+    fn read(arguments: impl IntoIterator<Item = OsString>, is_set: impl Fn(&OsStr) -> bool) -> Result<Self, Refusal> {
+        let mut command =
+            Self::command().mut_args(|arg| if arg.get_env().is_some_and(&is_set) { arg } else { arg.env(None::<&str>) });
+        command.build();
+        let arguments = go_flags::rewrite(&command, arguments)?;
+        let program = OsString::from(command.get_name());
+        let matches = command.try_get_matches_from_mut([program].into_iter().chain(arguments))?;
+        let mut args = Self::from_arg_matches(&matches)?;
+        args.forget_empty();
+        args.check()?;
+        Ok(args)
+    }
+
+    /// The one image to pull.
+    pub(crate) fn reference(&self) -> Result<Reference, Refusal> {
+        let [text] = self.references.as_slice() else {
+            let message =
+                if self.references.is_empty() { "no image reference given" } else { "more than one image reference given" };
+            return Err(Refusal::usage(message, USAGE));
+        };
+        text.parse::<Reference>().map_err(|error| Refusal::from_oci(&error))
+    }
+
+    /// Limit of the whole pull.
+    pub(crate) fn timeout(&self) -> Option<Duration> {
+        Some(self.timeout).filter(|limit| !limit.is_zero())
+    }
+
+    /// Limit for connecting to containerd.
+    pub(crate) fn connect_timeout(&self) -> Duration {
+        if self.connect_timeout.is_zero() { CONTAINERDS_CONNECT_TIMEOUT } else { self.connect_timeout }
+    }
+
+    /// Labels of the image record; of two with one key the last counts.
+    pub(crate) fn labels(&self) -> BTreeMap<String, String> {
+        self.labels.iter().cloned().collect()
+    }
+
+    /// Client certificate and its key.
+    pub(crate) fn client_certificate(&self) -> Option<(PathBuf, PathBuf)> {
+        self.tlscert.clone().zip(self.tlskey.clone())
+    }
+
+    /// Texts and paths given as `""` count as not given: callers pass `--user ""`.
+    fn forget_empty(&mut self) {
+        for text in [&mut self.user, &mut self.refresh] {
+            text.take_if(|text| text.is_empty());
+        }
+        let files = [&mut self.tlscacert, &mut self.tlscert, &mut self.tlskey, &mut self.receipt];
+        for path in files.into_iter().chain([&mut self.hosts_dir, &mut self.spool_dir]) {
+            path.take_if(|path| path.as_os_str().is_empty());
+        }
+        if self.snapshotter.is_empty() {
+            CONTAINERDS_SNAPSHOTTER.clone_into(&mut self.snapshotter);
+        }
+    }
+
+    /// What no single flag can know.
+    fn check(&self) -> Result<(), Refusal> {
+        self.reference()?;
+        if self.address.is_empty() {
+            return Err(Refusal::usage("--address is empty", "leave it out for /run/containerd/containerd.sock"));
+        }
+        if self.user.as_ref().is_some_and(|user| user.starts_with(':')) {
+            return Err(Refusal::usage("--user has no name before the colon", "write --user NAME:PASSWORD"));
+        }
+        match (&self.tlscert, &self.tlskey) {
+            (Some(_), None) => return Err(Refusal::usage("--tlscert without --tlskey", "give the key of the certificate too")),
+            (None, Some(_)) => return Err(Refusal::usage("--tlskey without --tlscert", "give the certificate of the key too")),
+            _ => {}
+        }
+        if self.lazy && self.download_blobs {
+            return Err(Refusal::usage("--lazy and --download-blobs contradict each other", "leave one of them out"));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

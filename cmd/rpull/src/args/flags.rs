@@ -1,0 +1,187 @@
+//! The flags, in the groups in which `--help` shows them. Names, short names, variables and defaults are those of
+//! `ctr rpull` where it has them (reference 1.1, 1.2).
+
+use std::{
+    num::{NonZeroU64, NonZeroUsize},
+    path::PathBuf,
+    time::Duration,
+};
+
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use oci::{Namespace, Platform};
+
+use super::value;
+use crate::exit;
+
+/// One pull as it was asked for. Not `Debug`: it may hold a password.
+#[derive(clap::Parser)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
+#[command(
+    name = "rpull",
+    version,
+    about = "Pull an overlaybd image into containerd, whole or not at all.",
+    after_help = exit::TABLE,
+    override_usage = "rpull [FLAGS] REF",
+    args_override_self = true,
+    disable_help_flag = true,
+    disable_version_flag = true
+)]
+pub(crate) struct Args {
+    /// Image to pull: HOST[:PORT]/REPOSITORY[:TAG][@DIGEST]; without a registry or a tag as Docker reads it
+    #[arg(value_name = "REF")]
+    pub(super) references: Vec<String>,
+
+    /// Socket of containerd
+    #[arg(
+        help_heading = "containerd",
+        short,
+        long,
+        env = "CONTAINERD_ADDRESS",
+        hide_env_values = true,
+        default_value = "/run/containerd/containerd.sock"
+    )]
+    pub(crate) address: String,
+
+    /// Namespace of the image in containerd
+    #[arg(
+        help_heading = "containerd",
+        short,
+        long,
+        env = "CONTAINERD_NAMESPACE",
+        hide_env_values = true,
+        default_value = "default"
+    )]
+    pub(crate) namespace: Namespace,
+
+    /// Snapshotter, by containerd's name for it
+    #[arg(
+        help_heading = "containerd",
+        long,
+        value_name = "NAME",
+        env = "CONTAINERD_SNAPSHOTTER",
+        hide_env_values = true,
+        default_value = "overlaybd"
+    )]
+    pub(crate) snapshotter: String,
+
+    /// Time limit for connecting to containerd, 0 for 10s
+    #[arg(help_heading = "containerd", long, value_name = "DURATION", default_value = "0", value_parser = value::duration)]
+    pub(super) connect_timeout: Duration,
+
+    /// Label of the image record, KEY=VALUE; may be repeated
+    #[arg(help_heading = "containerd", long = "label", value_name = "LABEL", value_parser = value::label)]
+    pub(super) labels: Vec<(String, String)>,
+
+    /// How blobs become content: as hard links into the content store (direct), through containerd's API (api), or as hard
+    /// links where the store can be reached (auto)
+    #[arg(
+        help_heading = "containerd",
+        long,
+        value_enum,
+        default_value_t,
+        hide_possible_values = true,
+        value_name = "auto|direct|api"
+    )]
+    pub(crate) store: Store,
+
+    /// Do not verify TLS certificates
+    #[arg(help_heading = "Registry", short = 'k', long)]
+    pub(crate) skip_verify: bool,
+
+    /// Speak HTTP without TLS
+    #[arg(help_heading = "Registry", long)]
+    pub(crate) plain_http: bool,
+
+    /// User at the registry; without a password it is asked for
+    #[arg(help_heading = "Registry", short, long, value_name = "USER[:PASSWORD]")]
+    pub(crate) user: Option<String>,
+
+    /// Refresh or identity token, used when there is no user
+    #[arg(help_heading = "Registry", long, value_name = "TOKEN")]
+    pub(crate) refresh: Option<String>,
+
+    /// Directory of hosts.toml files and certificates
+    #[arg(help_heading = "Registry", long, value_name = "DIR", value_parser = path())]
+    pub(crate) hosts_dir: Option<PathBuf>,
+
+    /// Certificates to trust, instead of the system's
+    #[arg(help_heading = "Registry", long, value_name = "FILE", value_parser = path())]
+    pub(crate) tlscacert: Option<PathBuf>,
+
+    /// Client certificate
+    #[arg(help_heading = "Registry", long, value_name = "FILE", value_parser = path())]
+    pub(super) tlscert: Option<PathBuf>,
+
+    /// Key of the client certificate
+    #[arg(help_heading = "Registry", long, value_name = "FILE", value_parser = path())]
+    pub(super) tlskey: Option<PathBuf>,
+
+    /// Platform to choose, OS/ARCH[/VARIANT]; this machine's when not given
+    #[arg(help_heading = "Pull", long)]
+    pub(crate) platform: Option<Platform>,
+
+    /// Leave the layers in the registry, to be read from there when they are needed
+    #[arg(help_heading = "Pull", long)]
+    pub(crate) lazy: bool,
+
+    /// Accepted for ctr's sake: layers are always fetched, unless --lazy is given
+    #[arg(help_heading = "Pull", long)]
+    pub(super) download_blobs: bool,
+
+    /// Time limit for the whole pull, 0 for none
+    #[arg(help_heading = "Pull", long, value_name = "DURATION", default_value = "0", value_parser = value::duration)]
+    pub(super) timeout: Duration,
+
+    /// Connections at once
+    #[arg(help_heading = "Pull", long, value_name = "N", default_value = "32")]
+    pub(crate) max_connections: NonZeroUsize,
+
+    /// Bytes asked for at once, with a suffix K, M or G
+    #[arg(help_heading = "Pull", long, value_name = "SIZE", default_value = "8M", value_parser = value::range_size)]
+    pub(crate) range_size: NonZeroU64,
+
+    /// Directory for blobs that are not proved yet; beside the content store when not given
+    #[arg(help_heading = "Pull", long, value_name = "DIR", value_parser = path())]
+    pub(crate) spool_dir: Option<PathBuf>,
+
+    /// Write what was done to this file, as JSON
+    #[arg(help_heading = "Output", long, value_name = "FILE", value_parser = path())]
+    pub(crate) receipt: Option<PathBuf>,
+
+    /// Show on stderr what is going on
+    #[arg(help_heading = "Output", long)]
+    pub(crate) debug: bool,
+
+    /// Show requests and answers on stderr, secrets removed
+    #[arg(help_heading = "Output", long)]
+    pub(crate) http_dump: bool,
+
+    /// Accepted for ctr's sake, where it has no effect on a pull either
+    #[arg(help_heading = "Output", long)]
+    http_trace: bool,
+
+    /// Print help
+    #[arg(help_heading = "Output", short, long, action = clap::ArgAction::Help)]
+    help: Option<bool>,
+
+    /// Print version
+    #[arg(help_heading = "Output", short = 'v', visible_short_alias = 'V', long, action = clap::ArgAction::Version)]
+    version: Option<bool>,
+}
+
+/// Which way blobs become content of containerd.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, clap::ValueEnum)]
+pub(crate) enum Store {
+    /// Direct where its conditions hold, else the API.
+    #[default]
+    Auto,
+    /// Hard links into the content store.
+    Direct,
+    /// containerd's `Content.Write`.
+    Api,
+}
+
+/// A path that may be empty, which counts as not given.
+fn path() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
+}

@@ -1,0 +1,181 @@
+use std::time::Duration;
+
+use super::*;
+
+fn parse(arguments: &[&str]) -> Result<Args, Refusal> {
+    Args::read(arguments.iter().map(OsString::from), |_| false)
+}
+
+fn good(arguments: &[&str]) -> Args {
+    let all: Vec<&str> = arguments.iter().copied().chain(["r/a:1"]).collect();
+    match parse(&all) {
+        Ok(args) => args,
+        Err(refusal) => panic!("{arguments:?}: {refusal:?}"),
+    }
+}
+
+/// Message and hint.
+fn usage(arguments: &[&str]) -> (String, String) {
+    match parse(arguments) {
+        Err(Refusal::Usage { message, hint }) => (message, hint),
+        Err(Refusal::Information(text)) => panic!("{arguments:?}: {text}"),
+        Ok(_) => panic!("{arguments:?} was accepted"),
+    }
+}
+
+#[test]
+fn the_definition_is_consistent() {
+    Args::command().debug_assert();
+}
+
+#[test]
+fn defaults_are_those_of_ctr_rpull() {
+    let args = good(&[]);
+    assert_eq!(args.address, "/run/containerd/containerd.sock");
+    assert_eq!(args.namespace.as_str(), "default");
+    assert_eq!(args.snapshotter, "overlaybd");
+    assert_eq!((args.timeout(), args.connect_timeout()), (None, Duration::from_secs(10)));
+    assert_eq!((args.max_connections.get(), args.range_size.get(), args.store), (32, 8 << 20, Store::Auto));
+    assert!(args.labels().is_empty() && args.user.is_none() && args.refresh.is_none() && args.hosts_dir.is_none());
+    assert!(args.platform.is_none() && args.spool_dir.is_none() && args.receipt.is_none());
+    assert!(args.tlscacert.is_none() && args.client_certificate().is_none());
+    assert!(!(args.skip_verify || args.plain_http || args.http_dump || args.lazy || args.debug));
+    assert_eq!(args.reference().unwrap().name(), "r/a:1");
+}
+
+#[test]
+fn every_flag_arrives() {
+    let args = good(&[
+        "-a=/c.sock",
+        "-n",
+        "k8s.io",
+        "-timeout",
+        "1h30m",
+        "--connect-timeout=1.5s",
+        "-debug",
+        "-k",
+        "--plain-http",
+        "-u",
+        "-x:y",
+        "--refresh",
+        "t",
+        "--hosts-dir",
+        "/h",
+        "--tlscacert",
+        "/ca",
+        "--tlscert",
+        "/c",
+        "--tlskey",
+        "/k",
+        "--http-dump",
+        "--http-trace",
+        "--label",
+        "a=1,b=2",
+        "--label",
+        "c",
+        "--snapshotter",
+        "s",
+        "--download-blobs",
+        "--platform",
+        "linux/arm64/v8",
+        "--store",
+        "direct",
+        "--max-connections",
+        "1",
+        "--range-size",
+        "1M",
+        "--spool-dir",
+        "/s",
+        "--receipt",
+        "/r",
+    ]);
+    assert_eq!((args.address.as_str(), args.namespace.as_str(), args.snapshotter.as_str()), ("/c.sock", "k8s.io", "s"));
+    assert_eq!((args.timeout(), args.connect_timeout()), (Some(Duration::from_secs(5400)), Duration::from_millis(1500)));
+    assert!(args.debug && args.skip_verify && args.plain_http && args.http_dump);
+    assert_eq!((args.user.as_deref(), args.refresh.as_deref()), (Some("-x:y"), Some("t")));
+    assert_eq!(args.labels(), [("a", "1,b=2"), ("c", "true")].map(|(k, v)| (k.to_owned(), v.to_owned())).into());
+    assert_eq!(args.client_certificate(), Some(("/c".into(), "/k".into())));
+    assert_eq!((args.hosts_dir, args.tlscacert), (Some("/h".into()), Some("/ca".into())));
+    assert_eq!((args.spool_dir, args.receipt), (Some("/s".into()), Some("/r".into())));
+    assert_eq!(args.platform.unwrap().to_string(), "linux/arm64");
+    assert_eq!((args.store, args.max_connections.get(), args.range_size.get()), (Store::Direct, 1, 1 << 20));
+    assert!(good(&["--lazy"]).lazy);
+}
+
+#[test]
+fn the_last_of_a_repeated_flag_wins() {
+    assert_eq!(good(&["-n", "a", "--namespace=b", "-namespace", "c"]).namespace.as_str(), "c");
+    assert!(!good(&["--debug", "--debug=false"]).debug);
+    assert_eq!(good(&["--label", "a=1", "--label", "a=2"]).labels()["a"], "2");
+}
+
+#[test]
+fn empty_values_count_as_not_given() {
+    let args = good(&[
+        "--user",
+        "",
+        "--refresh=",
+        "--hosts-dir",
+        "",
+        "--tlscacert",
+        "",
+        "--tlscert",
+        "",
+        "--spool-dir",
+        "",
+        "--receipt",
+        "",
+    ]);
+    assert!(args.user.is_none() && args.refresh.is_none() && args.hosts_dir.is_none() && args.tlscacert.is_none());
+    assert!(args.client_certificate().is_none() && args.spool_dir.is_none() && args.receipt.is_none());
+    assert_eq!(good(&["--user", "alice:secret", "--user", ""]).user, None);
+}
+
+#[test]
+fn an_empty_snapshotter_is_containerds_default() {
+    assert_eq!(good(&["--snapshotter", ""]).snapshotter, "overlayfs");
+}
+
+#[test]
+fn flags_may_follow_the_reference() {
+    let args = parse(&["r/a:1", "-n", "x", "--lazy"]).unwrap_or_else(|refusal| panic!("{refusal:?}"));
+    assert_eq!((args.namespace.as_str(), args.lazy), ("x", true));
+}
+
+#[test]
+fn what_cannot_be_followed_is_refused_with_a_hint() {
+    for (arguments, message, hint) in [
+        (&[][..], "no image reference given", "rpull [FLAGS] REF"),
+        (&["r/a:1", "r/b:1"], "more than one image reference given", "rpull [FLAGS] REF"),
+        (&["https://r/a:1"], "invalid reference \"https://r/a:1\": it starts with a scheme", "HOST[:PORT]/REPOSITORY"),
+        (&["-n", "a/b", "r/a:1"], "invalid namespace \"a/b\"", "k8s.io"),
+        (&["-n", "", "r/a:1"], "invalid namespace \"\"", "k8s.io"),
+        (&["--platform", "beos", "r/a:1"], "invalid platform \"beos\"", "linux/arm64/v8"),
+        (&["--timeout", "5", "r/a:1"], "invalid value '5' for '--timeout <DURATION>': no unit behind 5", "1h30m"),
+        (&["--timeout", "-5s", "r/a:1"], "must not be negative", "1h30m"),
+        (&["--range-size", "1", "r/a:1"], "not from 64K to 1G", "8M"),
+        (&["--max-connections", "0", "r/a:1"], "invalid value '0' for '--max-connections <N>'", "rpull --help"),
+        (&["--store", "dirct", "r/a:1"], "invalid value 'dirct' for '--store <auto|direct|api>'", "did you mean direct?"),
+        (&["--label", "=v", "r/a:1"], "no key", "KEY=VALUE"),
+        (&["--debug=maybe", "r/a:1"], "invalid value \"maybe\" for --debug: not true or false", "--debug=false"),
+        (&["--namespce", "x", "r/a:1"], "unexpected argument '--namespce' found", "did you mean --namespace?"),
+        (&["-namespce", "x", "r/a:1"], "unexpected argument '--namespce' found", "did you mean --namespace?"),
+        (&["---debug", "r/a:1"], "unexpected argument '---debug' found", ""),
+        (&["r/a:1", "--user"], "a value is required for '--user <USER[:PASSWORD]>' but none was supplied", "rpull --help"),
+        (&["--user", ":secret", "r/a:1"], "--user has no name before the colon", "NAME:PASSWORD"),
+        (&["--address", "", "r/a:1"], "--address is empty", "/run/containerd/containerd.sock"),
+        (&["--tlscert", "c", "r/a:1"], "--tlscert without --tlskey", "key"),
+        (&["--tlskey", "k", "r/a:1"], "--tlskey without --tlscert", "certificate"),
+        (&["--lazy", "--download-blobs", "r/a:1"], "--lazy and --download-blobs contradict each other", "leave one"),
+    ] {
+        let (said, hinted) = usage(arguments);
+        assert!(said.contains(message), "{arguments:?}: {said}");
+        assert!(hinted.contains(hint), "{arguments:?}: {hinted}");
+        assert!(!said.contains("Usage:") && !said.contains("secret"), "{said}");
+    }
+}
+
+#[test]
+fn switches_that_are_off_contradict_nobody() {
+    assert!(good(&["--lazy", "--download-blobs=false"]).lazy);
+}

@@ -1,0 +1,139 @@
+//! Help, version, and every way to get the command line wrong.
+
+use std::process::Stdio;
+
+use crate::{golden, outcome, rpull};
+
+#[test]
+fn help_lists_flags_and_exit_codes_on_stdout() {
+    for flag in ["--help", "-h", "-help"] {
+        assert_eq!(outcome(rpull().arg(flag)), (0, golden("help.txt"), String::new()), "{flag}");
+    }
+}
+
+#[test]
+fn version_goes_to_stdout() {
+    for flag in ["--version", "-v", "-V", "-version"] {
+        let version = format!("rpull {}\n", env!("CARGO_PKG_VERSION"));
+        assert_eq!(outcome(rpull().arg(flag)), (0, version, String::new()), "{flag}");
+    }
+}
+
+#[test]
+fn nobody_need_read_the_help() {
+    let mut child = rpull().arg("--help").stdout(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+/// Arguments and what stderr says about them; exit code 2 and nothing on stdout.
+#[test]
+fn a_command_line_that_cannot_be_followed_is_a_usage_error() {
+    let digest63 = format!("r/a@sha256:{}", "0".repeat(63));
+    for (arguments, stderr) in [
+        (&[][..], "rpull: no image reference given\nhint: rpull [FLAGS] REF, for example rpull registry.example/app:1\n"),
+        (
+            &["r/a:1", "r/b:1"],
+            "rpull: more than one image reference given\n\
+             hint: rpull [FLAGS] REF, for example rpull registry.example/app:1\n",
+        ),
+        (&["--namespce", "k8s.io", "r/a:1"], "rpull: unexpected argument '--namespce' found\nhint: did you mean --namespace?\n"),
+        (&["-kn", "k8s.io", "r/a:1"], "rpull: unexpected argument '--kn' found\nhint: rpull --help lists all flags\n"),
+        (
+            &["--store", "dirct", "r/a:1"],
+            "rpull: invalid value 'dirct' for '--store <auto|direct|api>' [possible values: auto, direct, api]\n\
+             hint: did you mean direct?\n",
+        ),
+        (
+            &["https://r.io/a:1"],
+            "rpull: invalid reference \"https://r.io/a:1\": it starts with a scheme; leave out everything up to ://\n\
+             hint: a reference is HOST[:PORT]/REPOSITORY[:TAG][@sha256:DIGEST]\n",
+        ),
+        (
+            &["r.io/Upper/case:1"],
+            "rpull: invalid reference \"r.io/Upper/case:1\": the repository must be lower case\n\
+             hint: a reference is HOST[:PORT]/REPOSITORY[:TAG][@sha256:DIGEST]\n",
+        ),
+        (
+            &[&digest63],
+            "rpull: invalid reference \"DIGEST63\": the digest must be sha256: followed by 64 lower-case hex digits\n\
+             hint: a reference is HOST[:PORT]/REPOSITORY[:TAG][@sha256:DIGEST]\n",
+        ),
+        (
+            &[""],
+            "rpull: invalid reference \"\": it is empty\n\
+             hint: a reference is HOST[:PORT]/REPOSITORY[:TAG][@sha256:DIGEST]\n",
+        ),
+        (
+            &["-n", "../x", "r/a:1"],
+            "rpull: invalid namespace \"../x\"\n\
+             hint: a namespace is up to 76 letters and digits with single . _ - between them, for example k8s.io\n",
+        ),
+        (
+            &["--platform", "linux/", "r/a:1"],
+            "rpull: invalid platform \"linux/\"\nhint: a platform is OS/ARCH[/VARIANT], for example linux/arm64/v8\n",
+        ),
+        (
+            &["--timeout", "1x", "r/a:1"],
+            "rpull: invalid value '1x' for '--timeout <DURATION>': unknown unit \"x\"\n\
+             hint: durations are written as 90s, 1.5s, 1h30m, 100ms, or 0 for none\n",
+        ),
+        (
+            &["--connect-timeout=-1s", "r/a:1"],
+            "rpull: invalid value '-1s' for '--connect-timeout <DURATION>': must not be negative\n\
+             hint: durations are written as 90s, 1.5s, 1h30m, 100ms, or 0 for none\n",
+        ),
+        (
+            &["--range-size", "8MB", "r/a:1"],
+            "rpull: invalid value '8MB' for '--range-size <SIZE>': not a size\n\
+             hint: sizes are bytes with an optional suffix K, M or G, from 64K to 1G, for example 8M\n",
+        ),
+        (
+            &["--debug=yes", "r/a:1"],
+            "rpull: invalid value \"yes\" for --debug: not true or false\nhint: write --debug or --debug=false\n",
+        ),
+        (&["--tlscert", "c", "r/a:1"], "rpull: --tlscert without --tlskey\nhint: give the key of the certificate too\n"),
+        (
+            &["--lazy", "--download-blobs", "r/a:1"],
+            "rpull: --lazy and --download-blobs contradict each other\nhint: leave one of them out\n",
+        ),
+        (
+            &["r/a:1", "--user"],
+            "rpull: a value is required for '--user <USER[:PASSWORD]>' but none was supplied\n\
+             hint: rpull --help lists all flags\n",
+        ),
+    ] {
+        let stderr = stderr.replace("DIGEST63", &digest63);
+        assert_eq!(outcome(rpull().args(arguments)), (2, String::new(), stderr), "{arguments:?}");
+    }
+}
+
+#[test]
+fn variables_count_unless_they_are_empty() {
+    let (code, _, stderr) = outcome(rpull().args(["--tlskey", "k", "r/a:1"]).env("CONTAINERD_NAMESPACE", "a/b"));
+    assert_eq!((code, stderr.lines().next()), (2, Some("rpull: invalid namespace \"a/b\"")));
+    // The empty one is no invalid namespace: the next fault is told.
+    let (code, _, stderr) = outcome(rpull().args(["--tlskey", "k", "r/a:1"]).env("CONTAINERD_NAMESPACE", ""));
+    assert_eq!((code, stderr.lines().next()), (2, Some("rpull: --tlskey without --tlscert")));
+    // A flag goes before the variable.
+    let mut command = rpull();
+    command.args(["-n", "k8s.io", "--tlskey", "k", "r/a:1"]).env("CONTAINERD_NAMESPACE", "a/b");
+    assert_eq!(outcome(&mut command).2.lines().next(), Some("rpull: --tlskey without --tlscert"));
+}
+
+#[test]
+fn passwords_are_not_shown_when_the_command_line_is_wrong() {
+    for arguments in [
+        &["-ualice:secret", "r/a:1"][..],
+        &["--usr=alice:secret", "r/a:1"],
+        &["--usr", "alice:secret", "r/a:1"],
+        &["--user", ":secret", "r/a:1"],
+        &["--user", "alice:secret"],
+        &["https://alice:secret@r.io/a:1"],
+        &["--refresh", "secret"],
+    ] {
+        let (code, stdout, stderr) = outcome(rpull().args(arguments));
+        assert_eq!((code, stdout.as_str()), (2, ""), "{arguments:?}");
+        assert!(!stderr.contains("secret"), "{stderr}");
+    }
+}

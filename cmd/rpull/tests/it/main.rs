@@ -1,0 +1,29 @@
+//! The binary as a user meets it: exit code, stdout, stderr.
+
+mod command_line;
+mod password;
+
+use std::{
+    path::Path,
+    process::{Command, Output, Stdio},
+};
+
+/// The binary with an empty environment and no input, so that the machine it runs on makes no difference.
+fn rpull() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rpull"));
+    command.env_clear().stdin(Stdio::null());
+    command
+}
+
+/// Exit code, stdout, stderr.
+fn outcome(command: &mut Command) -> (i32, String, String) {
+    let Output { status, stdout, stderr } = command.output().expect("the binary runs");
+    let text = |bytes| String::from_utf8(bytes).expect("output is UTF-8");
+    (status.code().expect("not killed"), text(stdout), text(stderr))
+}
+
+/// A file of this folder.
+fn golden(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it").join(name);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}

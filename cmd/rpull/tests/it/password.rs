@@ -1,0 +1,45 @@
+//! The password prompt, on a real terminal and without one. `setsid` and `script` are of every Debian.
+
+use std::{
+    io::{Read as _, Write as _},
+    process::{Command, Stdio},
+};
+
+use crate::outcome;
+
+const RPULL: &str = env!("CARGO_BIN_EXE_rpull");
+
+#[test]
+fn without_a_terminal_there_is_nobody_to_ask() {
+    let mut command = Command::new("setsid");
+    command.args(["--wait", RPULL, "--user", "alice", "r.example/a:1"]).stdin(Stdio::null());
+    let (code, stdout, stderr) = outcome(&mut command);
+    assert_eq!((code, stdout.as_str()), (2, ""));
+    assert!(stderr.starts_with("rpull: no terminal to ask for the password of alice: "), "{stderr}");
+    assert!(stderr.ends_with("\nhint: without a terminal give the password with the name: --user alice:PASSWORD\n"), "{stderr}");
+}
+
+#[test]
+fn a_typed_password_is_not_echoed() {
+    let line = format!("{RPULL} --address /nonexistent/containerd.sock --user alice r.example/a:1");
+    let mut child = Command::new("script")
+        .args(["--quiet", "--return", "--command", &line, "/dev/null"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("script runs");
+    let mut screen = child.stdout.take().unwrap();
+    let mut seen = Vec::new();
+    while !seen.ends_with(b"Password: ") {
+        let mut byte = [0];
+        assert_eq!(screen.read(&mut byte).unwrap(), 1, "ended before the prompt: {}", String::from_utf8_lossy(&seen));
+        seen.extend(byte);
+    }
+    let mut keyboard = child.stdin.take().unwrap();
+    keyboard.write_all(b"hunter2\n").unwrap();
+    screen.read_to_end(&mut seen).unwrap();
+    // There is no containerd, so the run fails, but after the password was taken.
+    assert!(!child.wait().unwrap().success());
+    let seen = String::from_utf8(seen).unwrap();
+    assert!(seen.contains("rpull: ") && !seen.contains("hunter2"), "{seen}");
+}
