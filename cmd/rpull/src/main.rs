@@ -1,1 +1,35 @@
-fn main(){}
+//! rpull: pull an overlaybd image into containerd, whole or not at all.
+//!
+//! Only the order of things is here: read the command line, run, say how it ended.
+
+mod args;
+mod exit;
+mod log;
+mod login;
+mod receipt;
+mod render;
+mod report;
+mod run;
+
+use std::{env, io, process};
+
+use args::{Args, Refusal};
+use exit::ExitCode;
+
+fn main() -> process::ExitCode {
+    let code = match Args::parse(env::args_os().skip(1)) {
+        Ok(args) => {
+            log::start(args.debug);
+            run::run(&args)
+        }
+        Err(Refusal::Information(text)) => {
+            render::print(&mut io::stdout(), &text);
+            ExitCode::Done
+        }
+        Err(Refusal::Usage { message, hint }) => {
+            report::failure(&mut io::stderr(), &message, Some(&hint));
+            ExitCode::Usage
+        }
+    };
+    code.into()
+}
