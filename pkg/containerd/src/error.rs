@@ -172,7 +172,8 @@ impl Error {
         }
         let what = what.into();
         match (status.code(), lease) {
-            (Code::NotFound, Some(lease)) if status.message().contains(lease) => Self::LeaseGone { id: lease.to_owned() },
+            // "lease does not exist", "lease \"…\": not found": worded differently from version to version.
+            (Code::NotFound, Some(lease)) if status.message().contains("lease") => Self::LeaseGone { id: lease.to_owned() },
             _ => Self::Refused { what, source: status },
         }
     }

@@ -142,10 +142,10 @@ impl Session {
         if let Some(lease) = lease {
             self.add_resource(&lease, resource.clone()).await?;
         }
-        match self.is_there(&resource, Which::All).await? {
-            true => Ok(()),
-            false => Err(Error::Gone { what: format!("{} {}", resource.r#type, resource.id) }),
+        if self.is_there(&resource, Which::All).await? {
+            return Ok(());
         }
+        Err(Error::Gone { what: format!("{} {}", resource.r#type, resource.id) })
     }
 
     async fn create_lease(&self, expiry: Duration) -> Result<Arc<Lease>, Error> {

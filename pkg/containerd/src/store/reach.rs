@@ -22,13 +22,13 @@ impl Session {
         let Some(root) = layout.content_root.clone() else {
             return Ok(Err("containerd does not use its own content store alone".to_owned()));
         };
-        let ingests = root.join("ingest");
-        if let Err(error) = std::fs::read_dir(&ingests) {
-            return Ok(Err(format!("{} cannot be read from here: {error}", ingests.display())));
+        // Not `ingest` in it: containerd 2.4 makes that for its first ingest only.
+        if let Err(error) = std::fs::read_dir(&root) {
+            return Ok(Err(format!("{} cannot be read from here: {error}", root.display())));
         }
         let reference = format!("rpull-probe-{:016x}", fastrand::u64(..));
         let probe = Ingest::open(self, &reference, 1, None).await.map_err(|status| self.refused("to open an ingest", status))?;
-        let seen = shows(&ingests, self.namespace(), &reference);
+        let seen = shows(&root.join("ingest"), self.namespace(), &reference);
         probe.abort().await;
         Ok(if seen { Ok(root) } else { Err(format!("{} belongs to another containerd", root.display())) })
     }

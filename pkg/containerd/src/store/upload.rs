@@ -40,13 +40,6 @@ impl Drop for Early {
     }
 }
 
-/// What became of the attempt to have the ref for us.
-enum Opened {
-    Ours(Ingest),
-    /// Another client finished the blob meanwhile.
-    Present,
-}
-
 impl Store {
     /// To be called when the fetch of `entry` begins. The api store then sends the finished prefix while the rest arrives; the direct
     /// store has nothing to do yet. Holds the entry until it is committed or dropped.
@@ -68,8 +61,8 @@ impl Store {
         };
         let (_permit, mut ingest) = tokio::select! {
             opened = opening => match opened? {
-                (permit, Opened::Ours(ingest)) => (permit, ingest),
-                (_, Opened::Present) => return Ok(None),
+                (permit, Some(ingest)) => (permit, ingest),
+                (_, None) => return Ok(None),
             },
             () = proved.notified() => return Ok(None),
         };
@@ -101,13 +94,13 @@ impl Store {
     ) -> Result<Committed, Error> {
         let (digest, size) = (verified.digest(), verified.size());
         let blob = Descriptor::new(MediaType::new(""), digest, size).expect("a proved blob has a size a blob can have");
-        if self.session.content(digest).await?.is_none() {
-            if let Some(committed) = self.adopt_foreign(&blob, labels).await? {
-                if let Some(ingest) = early {
-                    ingest.abort().await;
-                }
-                return Ok(committed);
+        if self.session.content(digest).await?.is_none()
+            && let Some(committed) = self.adopt_foreign(&blob, labels).await?
+        {
+            if let Some(ingest) = early {
+                ingest.abort().await;
             }
+            return Ok(committed);
         }
         if let Some(ingest) = early {
             match self.finish(ingest, verified, labels).await {
@@ -116,13 +109,11 @@ impl Store {
                 Err(error) => tracing::debug!(%digest, %error, "early upload not used"),
             }
         }
-        match self.open(digest, size).await? {
-            Opened::Ours(ingest) => self.finish(ingest, verified, labels).await,
-            Opened::Present => {
-                let found = self.adopt(&blob, labels).await?;
-                found.ok_or_else(|| Error::Gone { what: format!("content {digest}") })
-            }
+        if let Some(ingest) = self.open(digest, size).await? {
+            return self.finish(ingest, verified, labels).await;
         }
+        let found = self.adopt(&blob, labels).await?;
+        found.ok_or_else(|| Error::Gone { what: format!("content {digest}") })
     }
 
     /// Sends the rest and lets containerd judge.
@@ -155,19 +146,19 @@ impl Store {
         Ok(self.committed(digest, size, How::Hashed))
     }
 
-    /// Gets the ref, waiting as long as another client has it.
-    async fn open(&self, digest: Digest, size: u64) -> Result<Opened, Error> {
+    /// Gets the ref, waiting as long as another client has it. `None`: that client finished the blob.
+    async fn open(&self, digest: Digest, size: u64) -> Result<Option<Ingest>, Error> {
         let reference = format!("layer-{digest}");
         loop {
             match self.try_open(&reference, size).await {
-                Ok(ingest) => return Ok(Opened::Ours(ingest)),
+                Ok(ingest) => return Ok(Some(ingest)),
                 Err(Failure::Spool(error)) => return Err(error),
                 Err(Failure::Status(status)) if is_locked(&status) => {}
                 Err(Failure::Status(status)) => return Err(self.session.not_taken(digest, status)),
             }
             let other = self.session.ingest(&reference).await?;
             if self.session.content(digest).await?.is_some() {
-                return Ok(Opened::Present);
+                return Ok(None);
             }
             self.waiting(digest, &reference, other.map(|status| status.offset).unwrap_or_default());
             tokio::time::sleep(LOOK).await;

@@ -51,7 +51,7 @@ fn a_socket_of_another_user_is_said_to_be_denied() {
             )
             .unwrap();
         } else {
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0)).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o000)).unwrap();
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(connect(&path.display().to_string()))
@@ -70,7 +70,7 @@ async fn unix_addresses_work_and_a_dead_containerd_is_noticed() {
         assert!(!session.version().await.unwrap().is_empty());
         let layout = session.layout().await.unwrap();
         assert_eq!(layout.content_root.unwrap(), daemon.content_root());
-        assert!(!layout.isolated && layout.pid > 0);
+        assert!(!layout.isolated);
         assert!(layout.snapshotters.iter().any(|snapshotter| snapshotter.name == "native" && snapshotter.fault.is_none()));
         drop(daemon);
         let error = session.version().await.unwrap_err();

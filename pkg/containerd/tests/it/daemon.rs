@@ -148,7 +148,10 @@ pub(crate) fn write(entry: &Entry, bytes: &[u8], range: std::ops::Range<usize>) 
 /// The blob as the spool hands it over.
 pub(crate) async fn verified(store: &Store, bytes: &[u8]) -> Verified {
     let entry = entry(store, bytes);
-    write(&entry, bytes, 0..bytes.len());
+    for range in entry.missing() {
+        let bound = |offset| usize::try_from(offset).unwrap();
+        write(&entry, bytes, bound(range.start())..bound(range.end()));
+    }
     entry.prove().await.unwrap()
 }
 

@@ -68,9 +68,8 @@ async fn a_lease_somebody_deleted_is_named() {
         let daemon = Daemon::start(&binary).await;
         let session = daemon.session("default").await;
         session.lease(Duration::from_secs(3600)).await.unwrap();
-        let ctr = std::path::Path::new(&binary).with_file_name("ctr");
         let run = |args: &[&str]| {
-            let output = std::process::Command::new(&ctr).args(["-a", &daemon.address()]).args(args).output().unwrap();
+            let output = std::process::Command::new("ctr").args(["-a", &daemon.address()]).args(args).output().unwrap();
             String::from_utf8(output.stdout).unwrap()
         };
         let leases = run(&["leases", "ls", "-q"]);

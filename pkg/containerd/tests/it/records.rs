@@ -1,6 +1,8 @@
 //! Documents, labels, snapshots and image records.
 
-use containerd::{Error, How, Labels, Prepared};
+use std::time::Duration;
+
+use containerd::{Error, How, Labels, Prepared, Session};
 use oci::Digest;
 
 use crate::daemon::{Daemon, binaries, descriptor, no_labels, random_bytes};
@@ -11,11 +13,18 @@ fn labels(pairs: &[(&str, &str)]) -> Labels {
     pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
 }
 
+/// Without a lease the garbage collector takes everything at any time, first of all right after the start.
+async fn leased(daemon: &Daemon, namespace: &str) -> Session {
+    let session = daemon.session(namespace).await;
+    session.lease(Duration::from_secs(3600)).await.unwrap();
+    session
+}
+
 #[tokio::test]
 async fn documents_are_written_once_and_labels_merge() {
     for binary in binaries() {
         let daemon = Daemon::start(&binary).await;
-        let session = daemon.session("default").await;
+        let session = leased(&daemon, "default").await;
         let bytes = random_bytes(1000);
         let document = descriptor(&bytes);
         let first = session.write_document(&document, &bytes, &labels(&[("a", "1"), ("b", "2")])).await.unwrap();
@@ -34,7 +43,7 @@ async fn documents_are_written_once_and_labels_merge() {
 async fn a_document_with_a_wrong_digest_does_not_become_content() {
     for binary in binaries() {
         let daemon = Daemon::start(&binary).await;
-        let session = daemon.session("default").await;
+        let session = leased(&daemon, "default").await;
         let document = descriptor(&random_bytes(1000));
         let error = session.write_document(&document, &random_bytes(1000), &no_labels()).await.unwrap_err();
         assert!(matches!(error, Error::Mismatch { .. }), "{error:?}");
@@ -48,9 +57,9 @@ async fn a_rotten_document_of_another_namespace_is_damage() {
         let daemon = Daemon::start(&binary).await;
         let bytes = random_bytes(1000);
         let document = descriptor(&bytes);
-        daemon.session("other").await.write_document(&document, &bytes, &no_labels()).await.unwrap();
+        leased(&daemon, "other").await.write_document(&document, &bytes, &no_labels()).await.unwrap();
         std::fs::write(daemon.blob(document.digest), random_bytes(1000)).unwrap();
-        let session = daemon.session("default").await;
+        let session = leased(&daemon, "default").await;
         let error = session.write_document(&document, &bytes, &no_labels()).await.unwrap_err();
         assert!(error.is_damage(), "{error:?}");
         assert!(session.content(document.digest).await.unwrap().is_none());
@@ -61,8 +70,7 @@ async fn a_rotten_document_of_another_namespace_is_damage() {
 async fn a_snapshot_is_prepared_committed_and_then_found() {
     for binary in binaries() {
         let daemon = Daemon::start(&binary).await;
-        let session = daemon.session("default").await;
-        session.lease(std::time::Duration::from_secs(3600)).await.unwrap();
+        let session = leased(&daemon, "default").await;
         let chain = Digest::of(b"chain");
         let wanted = labels(&[("containerd.io/snapshot.ref", &chain.to_string()), ("x", "y")]);
         let Prepared::Active(mounts) = session.prepare(SNAPSHOTTER, "extract-1 c", None, &wanted).await.unwrap() else {
@@ -95,7 +103,7 @@ async fn a_snapshot_is_prepared_committed_and_then_found() {
 async fn snapshot_errors_say_what_is_missing() {
     for binary in binaries() {
         let daemon = Daemon::start(&binary).await;
-        let session = daemon.session("default").await;
+        let session = leased(&daemon, "default").await;
         let unknown = session.prepare("overlaybd", "k", None, &no_labels()).await.unwrap_err();
         assert!(matches!(&unknown, Error::NoSnapshotter { name, .. } if name == "overlaybd"), "{unknown:?}");
         let orphan = session.prepare(SNAPSHOTTER, "k", Some(Digest::of(b"none")), &no_labels()).await.unwrap_err();
@@ -107,7 +115,7 @@ async fn snapshot_errors_say_what_is_missing() {
 async fn an_image_is_updated_without_touching_labels_of_others() {
     for binary in binaries() {
         let daemon = Daemon::start(&binary).await;
-        let session = daemon.session("k8s.io").await;
+        let session = leased(&daemon, "k8s.io").await;
         let (first, second) = (descriptor(b"first"), descriptor(b"second"));
         assert!(session.image("r/a:1").await.unwrap().is_none());
         let cri = labels(&[("io.cri-containerd.image", "managed"), ("rpull/complete", "x")]);
@@ -126,8 +134,7 @@ async fn an_image_is_updated_without_touching_labels_of_others() {
 async fn a_layer_is_unpacked_by_containerd() {
     for binary in binaries() {
         let daemon = Daemon::start(&binary).await;
-        let session = daemon.session("default").await;
-        session.lease(std::time::Duration::from_secs(3600)).await.unwrap();
+        let session = leased(&daemon, "default").await;
         // The smallest tar there is: two zero blocks.
         let tar = vec![0; 1024];
         let layer = descriptor(&tar);

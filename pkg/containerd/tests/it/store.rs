@@ -214,7 +214,7 @@ async fn api_sends_the_prefix_while_the_rest_arrives() {
 
 /// Bytes in the only ingest there is.
 fn ingested(daemon: &Daemon) -> u64 {
-    let ingests = std::fs::read_dir(daemon.content_root().join("ingest")).unwrap();
+    let Ok(ingests) = std::fs::read_dir(daemon.content_root().join("ingest")) else { return 0 };
     ingests.flatten().filter_map(|ingest| ingest.path().join("data").metadata().ok()).map(|data| data.len()).sum()
 }
 
