@@ -16,7 +16,7 @@ use oci::{Digest, Layer};
 use crate::{
     Error, blocking,
     overlaybd::{self, How, LayerKind, Original, Placed},
-    probe,
+    probe::{self, Probe},
     scratch::Scratch,
 };
 
@@ -24,6 +24,7 @@ use crate::{
 pub(crate) struct Chain<'a> {
     pub(crate) session: &'a Session,
     pub(crate) scratch: &'a Scratch,
+    pub(crate) probe: &'a Probe,
     pub(crate) snapshotter: &'a str,
     /// All layers, bottom first.
     pub(crate) layers: &'a [Layer],
@@ -41,6 +42,11 @@ pub(crate) enum Standing {
     Unpacked,
     /// Nothing of it is here; its device reads from the registry.
     Lazy,
+    /// Committed before, its file right: linked or not.
+    Found {
+        /// Is it the blob's inode?
+        linked: bool,
+    },
     /// Committed before; its contents are trusted as containerd trusts them.
     Committed,
 }
@@ -73,7 +79,8 @@ impl Chain<'_> {
             (Some(path), Some(fs)) => place(path, fs, layer).await.map(Standing::File),
             _ if self.is_lazy(layer).await? => Err(Error::Unproved {
                 what: format!("snapshot {}", layer.chain_id),
-                why: "an earlier pull committed it lazily, and its directory cannot be reached from here to make it whole".to_owned(),
+                why: "an earlier pull committed it lazily, and its directory cannot be reached from here to make it whole"
+                    .to_owned(),
             }),
             _ => Ok(Standing::Committed),
         }
@@ -91,7 +98,7 @@ impl Chain<'_> {
             return Ok(if kind.links() { Standing::Lazy } else { Standing::Committed });
         };
         let chain: Vec<Digest> = self.layers[..=layer.index].iter().map(|layer| layer.chain_id).collect();
-        let directories = probe::directories(self.session, self.scratch, self.snapshotter, &chain).await?;
+        let directories = self.probe.directories(&chain).await?;
         self.attach(layer, blob, directories.get(&layer.chain_id).map(PathBuf::as_path)).await
     }
 
@@ -151,6 +158,8 @@ impl Standing {
                 How::Copied => "copied",
                 How::Kept => "kept",
             },
+            Self::Found { linked: true } => "linked",
+            Self::Found { linked: false } => "copied",
             Self::Unpacked => "unpacked",
             Self::Lazy => "lazy",
             Self::Committed => "committed",

@@ -9,8 +9,7 @@ use crate::{
     Error, blocking,
     overlaybd::{self, LayerKind, Original, State},
     plan::{Content, Inventory, Snapshot},
-    probe::{self, Directories},
-    scratch::Scratch,
+    probe::{Directories, Probe},
 };
 
 /// Everything found.
@@ -24,6 +23,14 @@ pub(crate) struct Here {
 }
 
 impl Here {
+    /// What the layer's file is, where its snapshot is committed and in reach.
+    pub(crate) fn file(&self, index: usize) -> Option<&State> {
+        match &self.layers[index].snapshot {
+            Snapshot::Committed { file, .. } => file.as_ref(),
+            Snapshot::Absent => None,
+        }
+    }
+
     /// Is the snapshot of the layer at this position committed?
     pub(crate) fn committed_snapshot(&self, index: usize) -> bool {
         self.layers[index].snapshot != Snapshot::Absent
@@ -34,7 +41,7 @@ impl Here {
 pub(crate) async fn look(
     session: &Session,
     store: &Store,
-    scratch: &Scratch,
+    probe: &Probe,
     snapshotter: &str,
     layers: &[Layer],
     kinds: &[LayerKind],
@@ -48,8 +55,7 @@ pub(crate) async fn look(
     let lazy = committed_snapshots(session, snapshotter, layers).await?;
     let chain: Vec<Digest> = layers[..lazy.len()].iter().map(|layer| layer.chain_id).collect();
     let natives = kinds[..lazy.len()].iter().any(|kind| kind.links());
-    let directories =
-        if natives { probe::directories(session, scratch, snapshotter, &chain).await? } else { Directories::new() };
+    let directories = if natives { probe.directories(&chain).await? } else { Directories::new() };
     let mut found = Vec::with_capacity(layers.len());
     for (layer, kind) in layers.iter().zip(kinds) {
         let blob = committed.get(&layer.descriptor.digest);

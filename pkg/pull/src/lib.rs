@@ -9,7 +9,7 @@ mod documents;
 mod error;
 mod inventory;
 mod options;
-mod overlaybd;
+pub mod overlaybd;
 mod plan;
 mod probe;
 mod proof;

@@ -7,8 +7,7 @@ use crate::{
     Error,
     inventory::file_state,
     overlaybd::{self, LayerKind},
-    probe,
-    scratch::Scratch,
+    probe::{Directories, Probe},
 };
 
 /// Bytes by which the file in a snapshot may be smaller than its blob: the tar around the payload, with generous padding.
@@ -26,7 +25,7 @@ pub(crate) struct Attached {
 pub(crate) struct Prover<'a> {
     pub(crate) session: &'a Session,
     pub(crate) store: &'a Store,
-    pub(crate) scratch: &'a Scratch,
+    pub(crate) probe: &'a Probe,
     pub(crate) snapshotter: &'a str,
     pub(crate) layers: &'a [Layer],
     pub(crate) kinds: &'a [LayerKind],
@@ -37,11 +36,7 @@ impl Prover<'_> {
     pub(crate) async fn prove(&self) -> Result<Vec<Attached>, Error> {
         let chain: Vec<Digest> = self.layers.iter().map(|layer| layer.chain_id).collect();
         let natives = self.kinds.iter().any(|kind| kind.links());
-        let directories = if natives {
-            probe::directories(self.session, self.scratch, self.snapshotter, &chain).await?
-        } else {
-            probe::Directories::new()
-        };
+        let directories = if natives { self.probe.directories(&chain).await? } else { Directories::new() };
         let mut attached = Vec::with_capacity(self.layers.len());
         for (layer, kind) in self.layers.iter().zip(self.kinds) {
             let digest = layer.descriptor.digest;
@@ -54,7 +49,10 @@ impl Prover<'_> {
                     Some(fs) if blob.path().is_some() => {
                         let state = file_state(fs.clone(), layer, Some(&blob)).await?;
                         if !state.is_right() {
-                            return Err(unproved(layer, format!("{} in {} is not right: {state:?}", overlaybd::NAME, fs.display())));
+                            return Err(unproved(
+                                layer,
+                                format!("{} in {} is not right: {state:?}", overlaybd::NAME, fs.display()),
+                            ));
                         }
                     }
                     _ => self.check_weight(layer, lazy).await?,
@@ -115,7 +113,10 @@ pub(crate) async fn check_snapshot(session: &Session, snapshotter: &str, layer: 
         return Err(unproved(layer, format!("its parent is {:?} instead of {parent:?}", info.parent)));
     }
     if let Some(label) = overlaybd::missing_label(&info.labels, layer, kind) {
-        return Err(unproved(layer, format!("its label {label} is missing or of another layer; a device would not find the layer")));
+        return Err(unproved(
+            layer,
+            format!("its label {label} is missing or of another layer; a device would not find the layer"),
+        ));
     }
     Ok(overlaybd::is_lazy(&info.labels))
 }

@@ -18,6 +18,7 @@ use crate::{
     documents, inventory,
     overlaybd::{self, LayerKind},
     plan::Plan,
+    probe::Probe,
     proof::{self, Prover},
     publish,
     receipt::{self, Incidents, StoreUse, Times},
@@ -36,13 +37,15 @@ pub struct Puller {
     options: Arc<Options>,
     progress: Progress,
     scratch: Scratch,
+    probe: Probe,
 }
 
 impl Puller {
     /// Wires the parts of a run together; nothing is asked of anyone yet.
     pub fn new(session: Session, registry: Registry, engine: Engine, options: Options, progress: Progress) -> Self {
         let scratch = Scratch::new(session.clone(), options.snapshotter.clone());
-        Self { session, registry, engine, options: Arc::new(options), progress, scratch }
+        let probe = Probe::new(session.clone(), scratch.clone(), options.snapshotter.clone());
+        Self { session, registry, engine, options: Arc::new(options), progress, scratch, probe }
     }
 
     /// Pulls one image, whole or not at all: the receipt is only made after everything was asked again and found right.
@@ -114,10 +117,10 @@ struct Pull<'a> {
 
 impl Pull<'_> {
     async fn run(&self) -> Result<Receipt, Error> {
-        let Puller { session, options, scratch, progress, engine, .. } = self.puller;
+        let Puller { session, options, scratch, probe, progress, engine, .. } = self.puller;
         let (image, snapshotter) = (&self.found.image, options.snapshotter.as_str());
         let store = self.open_store().await?;
-        let here = inventory::look(session, &store, scratch, snapshotter, &image.layers, &self.kinds).await?;
+        let here = inventory::look(session, &store, probe, snapshotter, &image.layers, &self.kinds).await?;
         let plan = Plan::new(&image.layers, &self.kinds, &here.layers, options.lazy);
         progress.emit(&Event::Planned { layers: plan.layers.len(), to_fetch: plan.bytes_to_fetch() });
         documents::write(session, self.reference, image).await?;
@@ -130,6 +133,7 @@ impl Pull<'_> {
         let chain = Chain {
             session,
             scratch,
+            probe,
             snapshotter,
             layers: &image.layers,
             image_ref: self.reference.name(),
@@ -180,9 +184,9 @@ impl Pull<'_> {
 
     /// Proof, record, second look; a record over something that went meanwhile is taken back (safety 18).
     async fn publish(&self, store: &Store) -> Result<(), Error> {
-        let Puller { session, options, scratch, .. } = self.puller;
+        let Puller { session, options, probe, .. } = self.puller;
         let (image, snapshotter) = (&self.found.image, options.snapshotter.as_str());
-        let prover = Prover { session, store, scratch, snapshotter, layers: &image.layers, kinds: &self.kinds };
+        let prover = Prover { session, store, probe, snapshotter, layers: &image.layers, kinds: &self.kinds };
         let proved = if options.lazy { prover.prove_chain().await? } else { prover.prove().await? };
         let published = publish::publish(session, self.reference, image, &options.labels, !options.lazy).await?;
         if let Err(error) = proof::still_there(session, snapshotter, &proved).await {

@@ -91,7 +91,11 @@ impl Work<'_> {
     async fn finish(&self, layer: &Layer, planned: &LayerPlan, arrivals: &mut Arrivals) -> Result<Outcome, Error> {
         if planned.action == Action::Keep {
             let kept = self.here.committed.get(&layer.descriptor.digest).cloned();
-            let standing = if planned.origin == Origin::Remote { Standing::Lazy } else { Standing::Committed };
+            let standing = match (planned.origin, self.here.file(layer.index)) {
+                (_, Some(file)) if file.is_right() => Standing::Found { linked: *file == overlaybd::State::Linked },
+                (Origin::Remote, _) if planned.kind.links() => Standing::Lazy,
+                _ => Standing::Committed,
+            };
             return Ok(Outcome { standing, arrived: None, kept });
         }
         let arrived = match planned.origin {
