@@ -1,7 +1,9 @@
 //! The binary as a user meets it: exit code, stdout, stderr.
 
 mod command_line;
+mod main_job;
 mod password;
+mod stage;
 
 use std::{
     path::Path,

@@ -1,0 +1,396 @@
+//! A real containerd with a registry and an overlaybd snapshotter around it, rpull run on it as a user runs it, and an
+//! independent client to ask containerd how it stands afterwards.
+
+use std::{
+    ffi::OsStr,
+    io::Read,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
+};
+
+use containerd_client::services::v1::{
+    GetImageRequest, Image, InfoRequest, ListContentRequest, ListImagesRequest, ListRequest,
+    content_client::ContentClient,
+    images_client::ImagesClient,
+    leases_client::LeasesClient,
+    snapshots::{ListSnapshotsRequest, StatSnapshotRequest, snapshots_client::SnapshotsClient},
+};
+pub(crate) use containerd_client::services::v1::{Info as ContentInfo, snapshots::Info as SnapshotInfo};
+use serde_json::Value;
+use testkit::{Containerd, ContainerdOptions, Daemon, Daemons, DistributionRegistry, Snapshotter};
+use tokio::runtime::Runtime;
+use tonic::{Code, Request, Status, transport::Channel};
+
+/// No run of these tests takes a tenth of this, even on two cores shared with others.
+const LIMIT: Duration = Duration::from_secs(120);
+const POLL: Duration = Duration::from_millis(20);
+
+/// containerd's own name for the snapshotter.
+pub(crate) const OVERLAYBD: &str = "overlaybd";
+
+/// How a run of rpull ended.
+#[derive(Debug)]
+pub(crate) struct Output {
+    /// Exit code; 128 and the number of the signal that killed it.
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// A place to pull to, with a namespace of its own. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Stage {
+    hall: Arc<Hall>,
+    namespace: String,
+}
+
+/// The processes behind a stage.
+struct Hall {
+    // Dropped in this order: containerd goes before what is plugged into it.
+    client: Client,
+    containerd: Containerd,
+    snapshotter: Snapshotter,
+    registry: DistributionRegistry,
+}
+
+struct Client {
+    channel: Channel,
+    runtime: Runtime,
+}
+
+/// Halls in use, by daemon: tests that run at the same time share one, and the last to end takes it down.
+static HALLS: Mutex<Vec<(String, Weak<Hall>)>> = Mutex::new(Vec::new());
+
+/// Runs the story on the oldest and the newest daemon there is, in the namespace (and repository) `name` of a shared stage.
+pub(crate) fn on_each_daemon(name: &str, story: impl Fn(Stage)) {
+    let daemons = Daemons::available();
+    let last = daemons.len() - 1;
+    for daemon in daemons.iter().enumerate().filter(|(at, _)| *at == 0 || *at == last).map(|(_, daemon)| daemon) {
+        eprintln!("on containerd {}", daemon.label);
+        story(Stage::shared(daemon, name));
+    }
+}
+
+impl Output {
+    /// Asserts the exit code; standard error for more.
+    pub(crate) fn fails_with(&self, code: i32) -> &str {
+        assert_eq!(self.code, code, "{self:#?}");
+        assert!(!self.stdout.lines().any(|line| line == "done"), "{self:#?}");
+        assert!(self.stderr.lines().any(|line| line.starts_with("rpull: ")), "{self:#?}");
+        &self.stderr
+    }
+
+    /// Asserts success.
+    pub(crate) fn succeeds(&self) {
+        assert_eq!(self.code, 0, "{self:#?}");
+        assert_eq!(self.stdout.lines().last(), Some("done"), "{self:#?}");
+    }
+}
+
+impl Stage {
+    /// A stage nobody else uses.
+    pub(crate) fn on(daemon: &Daemon) -> Self {
+        Self::with(daemon, ContainerdOptions::default())
+    }
+
+    /// A stage nobody else uses, with containerd's options; the overlaybd snapshotter is plugged in unless one is named.
+    pub(crate) fn with(daemon: &Daemon, options: ContainerdOptions) -> Self {
+        Self { hall: Arc::new(Hall::new(daemon, options)), namespace: "default".to_owned() }
+    }
+
+    /// A stage that other tests use too; only what is in its namespace is this test's, and blobs that other tests have as well
+    /// may come from their namespaces.
+    pub(crate) fn shared(daemon: &Daemon, namespace: &str) -> Self {
+        let mut halls = HALLS.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = halls.iter().find(|(label, _)| *label == daemon.label).and_then(|(_, hall)| hall.upgrade());
+        let hall = known.unwrap_or_else(|| Arc::new(Hall::new(daemon, ContainerdOptions::default())));
+        halls.retain(|(label, _)| *label != daemon.label);
+        halls.push((daemon.label.clone(), Arc::downgrade(&hall)));
+        Self { hall, namespace: namespace.to_owned() }
+    }
+
+    /// The same stage seen from another namespace.
+    pub(crate) fn in_namespace(&self, namespace: &str) -> Self {
+        Self { namespace: namespace.to_owned(), ..self.clone() }
+    }
+
+    pub(crate) fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    pub(crate) fn containerd(&self) -> &Containerd {
+        &self.hall.containerd
+    }
+
+    pub(crate) fn snapshotter(&self) -> &Snapshotter {
+        &self.hall.snapshotter
+    }
+
+    pub(crate) fn registry(&self) -> &DistributionRegistry {
+        &self.hall.registry
+    }
+
+    /// To kill and restart it; only on a stage of one's own, not cloned.
+    pub(crate) fn containerd_mut(&mut self) -> &mut Containerd {
+        &mut Arc::get_mut(&mut self.hall).expect("nobody else is on this stage").containerd
+    }
+
+    /// To kill and restart it; only on a stage of one's own, not cloned.
+    pub(crate) fn snapshotter_mut(&mut self) -> &mut Snapshotter {
+        &mut Arc::get_mut(&mut self.hall).expect("nobody else is on this stage").snapshotter
+    }
+
+    /// To kill and restart it; only on a stage of one's own, not cloned.
+    pub(crate) fn registry_mut(&mut self) -> &mut DistributionRegistry {
+        &mut Arc::get_mut(&mut self.hall).expect("nobody else is on this stage").registry
+    }
+
+    /// rpull with this stage's containerd and namespace, plain HTTP, and nothing of the environment.
+    pub(crate) fn command<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Command {
+        let mut command = crate::rpull();
+        command.arg("--address").arg(self.containerd().address()).args(["--plain-http", "--namespace", &self.namespace]);
+        command.args(args);
+        command
+    }
+
+    /// Runs rpull to its end.
+    pub(crate) fn rpull<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Output {
+        run(&mut self.command(args))
+    }
+
+    /// Runs rpull, which must succeed; its receipt.
+    pub(crate) fn pull<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Value {
+        let directory = tempfile::tempdir().expect("a temporary directory can be made");
+        let file = directory.path().join("receipt.json");
+        run(self.command(args).arg("--receipt").arg(&file)).succeeds();
+        let text = std::fs::read(&file).expect("a pull that succeeded wrote its receipt");
+        serde_json::from_slice(&text).expect("a receipt is JSON")
+    }
+
+    /// Runs the daemon's `ctr` in this namespace; its standard output.
+    pub(crate) fn ctr<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> String {
+        self.containerd().ctr_ok(self.in_its_namespace(args))
+    }
+
+    /// Runs the daemon's `ctr` in this namespace, whether it succeeds or not.
+    pub(crate) fn try_ctr<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> std::process::Output {
+        self.containerd().ctr(self.in_its_namespace(args))
+    }
+
+    fn in_its_namespace<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Vec<std::ffi::OsString> {
+        let namespace = ["--namespace", &self.namespace].map(Into::into);
+        namespace.into_iter().chain(args.into_iter().map(|arg| arg.as_ref().to_owned())).collect()
+    }
+
+    /// Deletes an image and waits for the garbage collector.
+    pub(crate) fn remove_image(&self, name: &str) {
+        self.ctr(["images", "rm", "--sync", name]);
+    }
+
+    /// What this namespace knows of a blob.
+    pub(crate) fn content(&self, digest: &str) -> Option<ContentInfo> {
+        let ask = InfoRequest { digest: digest.to_owned() };
+        let info = self.ask(|channel, request| async move { ContentClient::new(channel).info(request).await }, ask);
+        found(info).and_then(|reply| reply.info)
+    }
+
+    /// Digests of all blobs of this namespace, sorted.
+    pub(crate) fn contents(&self) -> Vec<String> {
+        let list = |channel, request| async move {
+            let mut stream = ContentClient::new(channel).list(request).await?.into_inner();
+            let mut all = Vec::new();
+            while let Some(reply) = stream.message().await? {
+                all.extend(reply.info.into_iter().map(|info| info.digest));
+            }
+            Ok(tonic::Response::new(all))
+        };
+        let mut all = found(self.ask(list, ListContentRequest { filters: Vec::new() })).unwrap_or_default();
+        all.sort_unstable();
+        all
+    }
+
+    /// Where containerd keeps a blob.
+    pub(crate) fn blob(&self, digest: &str) -> PathBuf {
+        self.containerd().content_root().join("blobs/sha256").join(digest.trim_start_matches("sha256:"))
+    }
+
+    /// A snapshot of the overlaybd snapshotter by key or chain id.
+    pub(crate) fn snapshot(&self, key: &str) -> Option<SnapshotInfo> {
+        self.snapshot_of(OVERLAYBD, key)
+    }
+
+    /// A snapshot by key or chain id.
+    pub(crate) fn snapshot_of(&self, snapshotter: &str, key: &str) -> Option<SnapshotInfo> {
+        let ask = StatSnapshotRequest { snapshotter: snapshotter.to_owned(), key: key.to_owned() };
+        let info = self.ask(|channel, request| async move { SnapshotsClient::new(channel).stat(request).await }, ask);
+        found(info).and_then(|reply| reply.info)
+    }
+
+    /// All snapshots of a snapshotter in this namespace, by key.
+    pub(crate) fn snapshots_of(&self, snapshotter: &str) -> Vec<SnapshotInfo> {
+        let list = |channel, request| async move {
+            let mut stream = SnapshotsClient::new(channel).list(request).await?.into_inner();
+            let mut all = Vec::new();
+            while let Some(reply) = stream.message().await? {
+                all.extend(reply.info);
+            }
+            Ok(tonic::Response::new(all))
+        };
+        let ask = ListSnapshotsRequest { snapshotter: snapshotter.to_owned(), filters: Vec::new() };
+        let mut all: Vec<SnapshotInfo> = found(self.ask(list, ask)).unwrap_or_default();
+        all.sort_by(|one, other| one.name.cmp(&other.name));
+        all
+    }
+
+    /// All overlaybd snapshots of this namespace.
+    pub(crate) fn snapshots(&self) -> Vec<SnapshotInfo> {
+        self.snapshots_of(OVERLAYBD)
+    }
+
+    /// An image record.
+    pub(crate) fn image(&self, name: &str) -> Option<Image> {
+        let ask = GetImageRequest { name: name.to_owned() };
+        let image = self.ask(|channel, request| async move { ImagesClient::new(channel).get(request).await }, ask);
+        found(image).and_then(|reply| reply.image)
+    }
+
+    /// Names of all image records of this namespace.
+    pub(crate) fn images(&self) -> Vec<String> {
+        let ask = ListImagesRequest { filters: Vec::new() };
+        let list = self.ask(|channel, request| async move { ImagesClient::new(channel).list(request).await }, ask);
+        found(list).map(|reply| reply.images.into_iter().map(|image| image.name).collect()).unwrap_or_default()
+    }
+
+    /// Ids of all leases of this namespace.
+    pub(crate) fn leases(&self) -> Vec<String> {
+        let ask = ListRequest { filters: Vec::new() };
+        let list = self.ask(|channel, request| async move { LeasesClient::new(channel).list(request).await }, ask);
+        found(list).map(|reply| reply.leases.into_iter().map(|lease| lease.id).collect()).unwrap_or_default()
+    }
+
+    /// The `fs` directory of the snapshot whose device configuration ends with this blob. Found on the disk, so only where one
+    /// namespace of the stage has it; with several the newest.
+    pub(crate) fn directory_of(&self, blob: &str) -> Option<PathBuf> {
+        self.directories_of(blob).pop()
+    }
+
+    /// All such directories, oldest first.
+    pub(crate) fn directories_of(&self, blob: &str) -> Vec<PathBuf> {
+        let snapshots = std::fs::read_dir(self.snapshotter().root().join("snapshots")).expect("a snapshotter has its root");
+        let mut found: Vec<(u64, PathBuf)> = Vec::new();
+        for entry in snapshots.flatten() {
+            let Ok(text) = std::fs::read(entry.path().join("block/config.v1.json")) else { continue };
+            let Ok(config) = serde_json::from_slice::<Value>(&text) else { continue };
+            let fs = entry.path().join("fs");
+            let own = config["lowers"].as_array().and_then(|lowers| lowers.last());
+            if own.is_some_and(|own| own["digest"] == blob && own["dir"].as_str().is_some_and(|dir| Path::new(dir) == fs)) {
+                let id = entry.file_name().to_string_lossy().parse().unwrap_or(0);
+                found.push((id, fs));
+            }
+        }
+        found.sort();
+        found.into_iter().map(|(_, fs)| fs).collect()
+    }
+
+    /// The spool beside the content root.
+    pub(crate) fn spool(&self) -> PathBuf {
+        self.containerd().content_root().with_file_name("rpull-spool")
+    }
+
+    /// Asserts that nothing unfinished is left in this namespace: no active snapshot or view, no ingest.
+    #[track_caller]
+    pub(crate) fn assert_nothing_unfinished(&self) {
+        let unfinished: Vec<_> = self.snapshots().into_iter().filter(|info| info.kind != 3).map(|info| info.name).collect();
+        assert_eq!(unfinished, Vec::<String>::new());
+        let ingests = self.ctr(["content", "active"]);
+        assert_eq!(ingests.lines().skip(1).collect::<Vec<_>>(), Vec::<&str>::new(), "ingests are left");
+    }
+
+    fn ask<Q, A, F>(&self, call: impl FnOnce(Channel, Request<Q>) -> F, message: Q) -> Result<A, Status>
+    where
+        F: Future<Output = Result<tonic::Response<A>, Status>>,
+    {
+        let mut request = Request::new(message);
+        let namespace = self.namespace.parse().expect("a namespace is ASCII");
+        request.metadata_mut().insert("containerd-namespace", namespace);
+        let Client { channel, runtime } = &self.hall.client;
+        runtime.block_on(call(channel.clone(), request)).map(tonic::Response::into_inner)
+    }
+}
+
+impl Hall {
+    fn new(daemon: &Daemon, options: ContainerdOptions) -> Self {
+        let snapshotter = Snapshotter::start();
+        let overlaybd = options.overlaybd.clone().unwrap_or_else(|| snapshotter.address());
+        let containerd = Containerd::start(daemon, &ContainerdOptions { overlaybd: Some(overlaybd), ..options });
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.expect("a runtime for the client");
+        let channel = runtime.block_on(containerd_client::connect(containerd.address())).expect("containerd answers");
+        let client = Client { channel, runtime };
+        Self { client, containerd, snapshotter, registry: DistributionRegistry::start() }
+    }
+}
+
+#[track_caller]
+fn found<T>(reply: Result<T, Status>) -> Option<T> {
+    match reply {
+        Ok(reply) => Some(reply),
+        Err(status) if status.code() == Code::NotFound => None,
+        Err(status) => panic!("{status}"),
+    }
+}
+
+/// Runs a command to its end; kills it, and fails, when that takes far too long.
+#[track_caller]
+pub(crate) fn run(command: &mut Command) -> Output {
+    finish(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs"))
+}
+
+/// Waits for a child whose output is piped.
+#[track_caller]
+pub(crate) fn finish(mut child: Child) -> Output {
+    let drain = |pipe: Option<Box<dyn Read + Send>>| {
+        let mut pipe = pipe.expect("the output is piped");
+        std::thread::spawn(move || {
+            let mut bytes = Vec::new();
+            pipe.read_to_end(&mut bytes).expect("a pipe can be read");
+            String::from_utf8(bytes).expect("output is UTF-8")
+        })
+    };
+    let stdout = drain(child.stdout.take().map(|pipe| Box::new(pipe) as _));
+    let stderr = drain(child.stderr.take().map(|pipe| Box::new(pipe) as _));
+    let ended = eventually(|| child.try_wait().expect("our child can be waited for"));
+    if ended.is_none() {
+        child.kill().and_then(|()| child.wait()).expect("our child can be killed");
+    }
+    let text = |pipe: std::thread::JoinHandle<String>| pipe.join().expect("the reader does not panic");
+    let (stdout, stderr) = (text(stdout), text(stderr));
+    let status = ended.unwrap_or_else(|| panic!("rpull did not end in {LIMIT:?}\nstdout: {stdout}\nstderr: {stderr}"));
+    let signal = std::os::unix::process::ExitStatusExt::signal(&status);
+    let code = status.code().unwrap_or_else(|| 128 + signal.unwrap_or_default());
+    Output { code, stdout, stderr }
+}
+
+/// Asks again until there is an answer; `None` when that takes far too long.
+pub(crate) fn eventually<T>(mut ask: impl FnMut() -> Option<T>) -> Option<T> {
+    let mut waited = Duration::ZERO;
+    while waited < LIMIT {
+        if let Some(answer) = ask() {
+            return Some(answer);
+        }
+        std::thread::sleep(POLL);
+        waited += POLL;
+    }
+    None
+}
+
+/// Device and inode of a regular file.
+#[track_caller]
+pub(crate) fn inode(path: &Path) -> (u64, u64) {
+    let found = path.symlink_metadata().unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    assert!(found.is_file(), "{} is no regular file", path.display());
+    (found.dev(), found.ino())
+}
