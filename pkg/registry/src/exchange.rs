@@ -34,7 +34,7 @@ pub(crate) async fn ask(host: &Host, url: &Url, headers: &HeaderMap, about: &Abo
         } else {
             (stored(host, &at, headers, about).await?, hosts::authority(&at))
         };
-        let Some(next) = location(host, &at, &response, about)? else {
+        let Some(next) = location(host, &host.actual(&at), &response, about)? else {
             return Ok(Answer { response, server, target: target.filter(|url| !host.is_origin_of(url)) });
         };
         // Read to its end, the connection serves again.

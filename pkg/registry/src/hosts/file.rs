@@ -10,15 +10,13 @@ use url::Url;
 use super::{Entry, ExtraTls, default_entry, duration, entry, explicit_port};
 use crate::{Error, Options};
 
-/// The file's root: the keys of the server's own entry, and the other hosts.
+/// The file's root without the keys of the server's own entry, which are a [`Table`] (flattened, it would lose its spans).
 #[derive(Deserialize)]
 struct Root {
     server: Option<Spanned<String>>,
     /// Keyed by URL; the spans keep the file's order, which is the order to try.
     #[serde(default)]
     host: BTreeMap<Spanned<String>, Table>,
-    #[serde(flatten)]
-    own: Table,
 }
 
 #[derive(Deserialize, Default)]
@@ -63,7 +61,9 @@ impl OneOrMany {
 /// The hosts for `registry` in the order to try: `[host]` tables as written, the server last.
 pub(super) fn parse(path: &Path, text: &str, registry: &str, options: &Options) -> Result<Vec<Entry>, Error> {
     let parser = Parser { path, text, registry, options };
-    let root: Root = toml::from_str(text).map_err(|error| parser.error(error.span().unwrap_or_default(), error.message()))?;
+    let broken = |error: toml::de::Error| parser.error(error.span().unwrap_or_default(), error.message());
+    let root: Root = toml::from_str(text).map_err(broken)?;
+    let own: Table = toml::from_str(text).map_err(broken)?;
     let mut hosts: Vec<(Spanned<String>, Table)> = root.host.into_iter().collect();
     hosts.sort_by_key(|(url, _)| url.span().start);
     let mut entries = Vec::with_capacity(hosts.len() + 1);
@@ -71,7 +71,7 @@ pub(super) fn parse(path: &Path, text: &str, registry: &str, options: &Options) 
         entries.push(parser.entry(Some(&url), table)?);
     }
     let server = root.server.filter(|server| !server.get_ref().is_empty());
-    entries.push(parser.entry(server.as_ref(), root.own)?);
+    entries.push(parser.entry(server.as_ref(), own)?);
     Ok(entries)
 }
 

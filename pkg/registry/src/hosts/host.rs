@@ -114,7 +114,7 @@ impl Host {
     }
 
     /// The URL with the scheme that works.
-    fn actual(&self, url: &Url) -> Url {
+    pub(crate) fn actual(&self, url: &Url) -> Url {
         let mut url = url.clone();
         if self.plain.load(Ordering::Relaxed) && authority(&url) == self.name {
             // `https` to `http` is a change `Url` allows.

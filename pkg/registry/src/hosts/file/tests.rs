@@ -43,6 +43,14 @@ server = "https://up.example"
 }
 
 #[test]
+fn keys_of_the_root_are_the_servers() {
+    let entries =
+        read("server = \"https://up.example\"\ncapabilities = [\"pull\"]\nca = \"a.crt\"\n[header]\nx = \"y\"\n").unwrap();
+    assert_eq!((entries.len(), entries[0].pull, entries[0].resolve), (1, true, false));
+    assert_eq!((entries[0].tls.more_roots.len(), entries[0].headers.len()), (1, 1));
+}
+
+#[test]
 fn without_a_server_the_registry_itself_is_last() {
     let entries = read("[host.\"https://m.example\"]\ncapabilities = [\"push\"]\n").unwrap();
     assert!(!entries[0].pull && !entries[0].own);

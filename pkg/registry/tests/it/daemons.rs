@@ -1,0 +1,122 @@
+//! docker-registry and nginx on private directories and free ports of 127.0.0.1; ended when dropped.
+
+use std::{
+    net::{TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use tempfile::TempDir;
+
+/// A daemon, killed when dropped.
+pub(crate) struct Daemon {
+    child: Child,
+    pub(crate) port: u16,
+    pub(crate) directory: TempDir,
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Daemon {
+    pub(crate) fn host(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+}
+
+/// The real overlaybd image.
+pub(crate) fn image() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/obd-image")
+}
+
+/// A docker-registry holding the image as `t/obd:1`; with `user` it asks for Basic authentication.
+pub(crate) fn docker_registry(user: Option<(&str, &str)>) -> Daemon {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path();
+    let port = free_port();
+    let auth = user.map_or_else(String::new, |(name, password)| {
+        let file = root.join("htpasswd");
+        let output = run(Command::new("htpasswd").args(["-Bbn", name, password]));
+        std::fs::write(&file, output).unwrap();
+        format!("auth: {{htpasswd: {{realm: test, path: {}}}}}\n", file.display())
+    });
+    let config = format!(
+        "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n{auth}",
+        root.join("data").display()
+    );
+    std::fs::write(root.join("config.yml"), config).unwrap();
+    let daemon = start(Command::new("docker-registry").arg("serve").arg(root.join("config.yml")), port, directory);
+    let mut push = Command::new("skopeo");
+    push.args(["copy", "-q", "--preserve-digests", "--dest-tls-verify=false"]);
+    if let Some((name, password)) = user {
+        push.arg(format!("--dest-creds={name}:{password}"));
+    }
+    push.arg(format!("oci:{}:obd", image().display())).arg(format!("docker://{}/t/obd:1", daemon.host()));
+    run(&mut push);
+    daemon
+}
+
+/// nginx with a self-signed certificate for 127.0.0.1, marked as CA as `openssl req -x509` has it, before `upstream`.
+/// The certificate is `cert.pem` in its directory.
+pub(crate) fn tls_front(upstream: &str) -> Daemon {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path();
+    run(Command::new("openssl").current_dir(root).args([
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "2",
+        "-keyout",
+        "key.pem",
+        "-out",
+        "cert.pem",
+        "-subj",
+        "/CN=test",
+        "-addext",
+        "subjectAltName=IP:127.0.0.1,DNS:right.example",
+    ]));
+    let port = free_port();
+    let config = format!(
+        "daemon off; pid {root}/pid; error_log stderr; user root;\nevents {{}}\nhttp {{ access_log off;\n\
+         client_body_temp_path {root}/a; proxy_temp_path {root}/b; fastcgi_temp_path {root}/c; uwsgi_temp_path {root}/d; \
+         scgi_temp_path {root}/e;\nserver {{ listen 127.0.0.1:{port} ssl; ssl_certificate {root}/cert.pem; \
+         ssl_certificate_key {root}/key.pem; location / {{ proxy_pass http://{upstream}; proxy_set_header Host $http_host; }} }} }}\n",
+        root = root.display()
+    );
+    std::fs::write(root.join("nginx.conf"), config).unwrap();
+    let mut command = Command::new("nginx");
+    command.args(["-e", "stderr", "-g", "master_process off;", "-c"]).arg(root.join("nginx.conf"));
+    start(&mut command, port, directory)
+}
+
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn start(command: &mut Command, port: u16, directory: TempDir) -> Daemon {
+    let log = std::fs::File::create(directory.path().join("log")).unwrap();
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+    for _ in 0..600 {
+        if TcpStream::connect(("127.0.0.1", port)).is_ok() {
+            return Daemon { child, port, directory };
+        }
+        assert!(child.try_wait().unwrap().is_none(), "{}", std::fs::read_to_string(directory.path().join("log")).unwrap());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let _ = child.kill();
+    panic!("{command:?} does not listen");
+}
+
+fn run(command: &mut Command) -> Vec<u8> {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}
