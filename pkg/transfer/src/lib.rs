@@ -1,26 +1,21 @@
-#![allow(missing_docs, unused, clippy::all, clippy::pedantic)]
 //! Which range next, on how many connections, and what to do when one is slow or fails.
-use oci::{ByteRange, Descriptor};
-use progress::Progress;
-use registry::Repository;
-use spool::{Entry, Verified};
+//!
+//! Called by `pull` for every blob of a run. [`Schedule`] decides, [`Engine`] carries out; nobody below retries, nobody
+//! above needs to. Knows no images, snapshots or gRPC.
 
-/// Limits of a run, all settable.
-#[derive(Clone, Debug)]
-pub struct Limits { pub max_connections: std::num::NonZeroUsize, pub range_size: std::num::NonZeroU64 /* , … */ }
-/// Retry rules.
-#[derive(Clone, Debug)]
-pub struct RetryPolicy {}
-#[derive(thiserror::Error, Debug)]
-#[error("x")]
-#[non_exhaustive]
-pub enum Error {}
+#![expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "rates and what follows from them are estimates, far below 2^52 bytes and never negative"
+)]
 
-/// Carries out the schedule: one queue for all blobs of all images of the run. Cheap to clone.
-#[derive(Clone)]
-pub struct Engine;
-impl Engine {
-    pub fn new(limits: Limits, retry: RetryPolicy, progress: Progress) -> Self { todo!() }
-    /// Fetches what the entry misses and proves it. Dropping the future cancels that blob (awaiting running writes).
-    pub async fn fetch(&self, repository: &Repository, entry: Entry) -> Result<Verified, Error> { todo!() }
-}
+mod engine;
+mod error;
+mod limits;
+mod schedule;
+
+pub use engine::Engine;
+pub use error::{Class, Error};
+pub use limits::{Limits, RetryPolicy};
+pub use schedule::{Answer, BlobId, Cause, ConnectionId, Fact, Failure, HostId, Order, Schedule};

@@ -1,10 +1,6 @@
 //! One answer, with the fault the script wants in it.
 
-use std::{
-    io,
-    sync::atomic::Ordering::Relaxed,
-    time::Duration,
-};
+use std::{io, sync::atomic::Ordering::Relaxed, time::Duration};
 
 use tokio::{io::AsyncWriteExt, net::TcpStream, time::sleep};
 
@@ -121,12 +117,13 @@ impl<'a> Plan<'a> {
         let mut head = String::from(if self.is_whole() { "HTTP/1.1 200 OK\r\n" } else { "HTTP/1.1 206 Partial Content\r\n" });
         if !self.is_whole() {
             let off = u64::from(matches!(self.fault, Some(Fault::WrongContentRange)));
-            head += &format!("Content-Range: bytes {}-{}/{}\r\n", start + off, end - 1 + off, self.content.size());
+            let (first, last) = (start + off, end - 1 + off);
+            head += &["Content-Range: bytes ", &format!("{first}-{last}/{}", self.content.size()), "\r\n"].concat();
         }
         if matches!(self.fault, Some(Fault::NoContentLength)) {
             head += "Connection: close\r\n";
         } else {
-            head += &format!("Content-Length: {}\r\n", end - start);
+            head += &["Content-Length: ", &(end - start).to_string(), "\r\n"].concat();
         }
         head + "Content-Type: application/octet-stream\r\n\r\n"
     }

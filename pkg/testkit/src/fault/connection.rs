@@ -43,6 +43,7 @@ impl Pace {
     }
 
     /// Waits until `bytes` more are due.
+    #[expect(clippy::cast_precision_loss, reason = "a chunk is far below 2^52 bytes")]
     pub(super) async fn pay(&mut self, bytes: usize) {
         if let Some(rate) = self.rate {
             let earliest = Instant::now().checked_sub(BURST).unwrap_or(self.paid_until);

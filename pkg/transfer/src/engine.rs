@@ -1,0 +1,182 @@
+//! Carries out the schedule: one driver task with one queue for all blobs of the run, one task per open request.
+
+mod bucket;
+mod driver;
+mod lane;
+
+use std::{
+    future::Future,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use progress::{Event, Progress};
+use registry::{Fault, Repository};
+use spool::{Entry, Verified};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
+
+use crate::{BlobId, Cause, Error, Limits, RetryPolicy};
+use driver::{Driver, Job, Message};
+
+/// Fetches blobs; all that are under way share its queue and its connections. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    limits: Limits,
+    retry: RetryPolicy,
+    progress: Progress,
+    next_blob: AtomicU64,
+    /// Made at the first fetch, where there is a runtime.
+    driver: OnceLock<mpsc::UnboundedSender<Message>>,
+}
+
+impl Engine {
+    /// An engine that has nothing to do yet.
+    pub fn new(limits: Limits, retry: RetryPolicy, progress: Progress) -> Self {
+        let shared = Shared { limits, retry, progress, next_blob: AtomicU64::new(0), driver: OnceLock::new() };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Fetches what the entry misses and proves it. Dropping the future withdraws the blob: its connections end after the
+    /// write that runs, and hold the entry's lock until then.
+    ///
+    /// Bytes with another digest are fetched once more, from another host if there is one.
+    pub async fn fetch(&self, repository: &Repository, entry: Entry) -> Result<Verified, Error> {
+        let progress = &self.shared.progress;
+        let blob = entry.blob().digest;
+        progress.emit(&Event::FetchStarted { blob, size: entry.blob().size(), resumed: entry.resumed() });
+        let mut hosts: Vec<usize> = (0..repository.hosts()).collect();
+        let mut fresh_try = false;
+        loop {
+            match self.transfer_and_prove(repository, &entry, &hosts).await? {
+                Ok(verified) => {
+                    progress.emit(&Event::FetchFinished { blob });
+                    return Ok(verified);
+                }
+                Err(spool::Error::Mismatch { expected, actual, .. }) if fresh_try => {
+                    let names: Vec<_> = hosts.iter().map(|host| repository.host_name(*host)).collect();
+                    return Err(Error::Corrupt { expected, actual, hosts: names.join(", ") });
+                }
+                Err(spool::Error::Mismatch { actual, .. }) => {
+                    fresh_try = true;
+                    let text = format!("blob {blob} arrived with digest {actual}, fetching it once more");
+                    progress.emit(&Event::Warning { text });
+                    progress.meter().add_refetched(entry.blob().size());
+                    entry.restart().map_err(|source| Error::Spool { blob, source })?;
+                    if hosts.len() > 1 {
+                        hosts.rotate_left(1);
+                    }
+                }
+                Err(source) => return Err(Error::Spool { blob, source }),
+            }
+        }
+    }
+
+    /// Makes a request that is not a blob's (a document's, a token's) until it succeeds, by the same rules: only what may
+    /// work the next time is tried again. `what` names the object in the error.
+    pub async fn attempt<T, F>(&self, what: &str, mut call: impl FnMut() -> F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Fault>>,
+    {
+        let retry = &self.shared.retry;
+        let mut rng = retry.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
+        let started = Instant::now();
+        let mut attempts = 0;
+        loop {
+            let fault = match call().await {
+                Ok(value) => return Ok(value),
+                Err(fault) => fault,
+            };
+            attempts += 1;
+            let mut pause = retry.pause(attempts, &mut rng);
+            let again = match fault.class {
+                registry::Class::Transient { after } => {
+                    if fault.connect {
+                        pause = pause.min(retry.unreached / 5);
+                    }
+                    pause = pause.max(after.unwrap_or_default().min(retry.longest_wait));
+                    attempts < retry.attempts && !(fault.connect && started.elapsed() + pause > retry.unreached)
+                }
+                _ => false,
+            };
+            if !again {
+                let host = fault.host.clone();
+                return Err(Error::Refused { what: what.to_owned(), host, attempts, source: Cause::Fault(Arc::new(fault)) });
+            }
+            self.shared.progress.meter().add_retry();
+            tracing::info!(what, host = fault.host, cause = %fault, ?pause, "trying again");
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// The outer error ends the fetch, the inner one is the proof's.
+    async fn transfer_and_prove(
+        &self,
+        repository: &Repository,
+        entry: &Entry,
+        hosts: &[usize],
+    ) -> Result<Result<Verified, spool::Error>, Error> {
+        let transfer = self.transfer(repository, entry, hosts);
+        // The proof hashes the finished prefix while the rest arrives. It begins anew when the schedule starts the blob over.
+        let proof = async {
+            loop {
+                match entry.prove().await {
+                    Err(spool::Error::Restarted { .. }) => tokio::task::yield_now().await,
+                    proved => return proved,
+                }
+            }
+        };
+        tokio::pin!(transfer, proof);
+        tokio::select! {
+            done = &mut transfer => {
+                done?;
+                Ok(proof.await)
+            }
+            proved = &mut proof => match proved {
+                Ok(_) | Err(spool::Error::Mismatch { .. }) => {
+                    transfer.await?;
+                    Ok(proved)
+                }
+                Err(_) => Ok(proved),
+            }
+        }
+    }
+
+    async fn transfer(&self, repository: &Repository, entry: &Entry, hosts: &[usize]) -> Result<(), Error> {
+        let blob = BlobId(self.shared.next_blob.fetch_add(1, Relaxed));
+        let digest = entry.blob().digest;
+        let driver =
+            self.shared.driver.get_or_init(|| Driver::start(&self.shared.limits, &self.shared.retry, &self.shared.progress));
+        let (done, outcome) = oneshot::channel();
+        let job = Job { blob, repository: repository.clone(), entry: entry.clone(), hosts: hosts.to_vec(), done };
+        let withdraw = Withdraw { blob, driver };
+        if driver.send(Message::Add(job)).is_err() {
+            return Err(Error::Stopped { blob: digest });
+        }
+        let outcome = outcome.await.unwrap_or(Err(Error::Stopped { blob: digest }));
+        drop(withdraw);
+        outcome
+    }
+}
+
+/// Tells the driver when nobody waits for the blob any more; after its end that is no news.
+struct Withdraw<'a> {
+    blob: BlobId,
+    driver: &'a mpsc::UnboundedSender<Message>,
+}
+
+impl Drop for Withdraw<'_> {
+    fn drop(&mut self) {
+        // A driver that is gone has nothing left to withdraw.
+        let _ = self.driver.send(Message::Withdraw(self.blob));
+    }
+}

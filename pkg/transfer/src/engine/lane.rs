@@ -1,0 +1,268 @@
+//! One request: asks, reads frames, writes them through a grant, does as the driver says in between.
+//!
+//! Memory is what is collected for one write and the frame being read. A lane is never aborted: it ends by itself after
+//! the write that runs, so that the range it held can go to another (safety rule 2).
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use oci::ByteRange;
+use progress::Progress;
+use registry::{Body, Fault, Repository, Span};
+use spool::{Entry, Grant};
+use tokio::{
+    sync::{Notify, mpsc},
+    time::{Instant, sleep_until, timeout},
+};
+
+use super::{bucket::Bucket, driver::Message};
+use crate::{Answer, BlobId, ConnectionId, Fact};
+
+/// Frames are collected up to this before they go to a blocking thread. 256 KiB: the hop costs microseconds, the copy
+/// into the page cache a hundred of them.
+const COLLECT: usize = 256 << 10;
+/// Collected bytes of a slow connection are written after this, so that a crash loses little.
+const LINGER: Duration = Duration::from_millis(500);
+/// How long the end of a body may take after its last byte; later the connection is closed instead of kept.
+const END: Duration = Duration::from_secs(1);
+
+/// What driver and request share.
+#[derive(Debug)]
+pub(super) struct Lane {
+    pub(super) blob: BlobId,
+    received: AtomicU64,
+    control: Mutex<Control>,
+    changed: Notify,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Control {
+    end: u64,
+    closed: bool,
+    whole: bool,
+}
+
+/// Everything a request needs.
+pub(super) struct Request {
+    pub(super) connection: ConnectionId,
+    pub(super) repository: Repository,
+    pub(super) host: usize,
+    pub(super) entry: Entry,
+    pub(super) range: ByteRange,
+    pub(super) ranged: bool,
+    pub(super) lane: Arc<Lane>,
+    pub(super) messages: mpsc::UnboundedSender<Message>,
+    pub(super) progress: Progress,
+    pub(super) bucket: Option<Arc<Bucket>>,
+}
+
+enum Trouble {
+    Registry(Fault),
+    Disk(spool::Error),
+    /// The runtime ends.
+    Stopped,
+}
+
+impl Lane {
+    pub(super) fn new(blob: BlobId, range: ByteRange) -> Self {
+        let control = Control { end: range.end(), closed: false, whole: false };
+        Self { blob, received: AtomicU64::new(range.start()), control: Mutex::new(control), changed: Notify::new() }
+    }
+
+    /// End of what was received.
+    pub(super) fn received(&self) -> u64 {
+        self.received.load(Relaxed)
+    }
+
+    pub(super) fn take_whole(&self) {
+        self.received.store(0, Relaxed);
+        self.change(|control| control.whole = true);
+    }
+
+    pub(super) fn shrink(&self, end: u64) {
+        self.change(|control| control.end = end);
+    }
+
+    pub(super) fn close(&self) {
+        self.change(|control| control.closed = true);
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Control)) {
+        change(&mut self.control.lock().unwrap_or_else(PoisonError::into_inner));
+        self.changed.notify_one();
+    }
+
+    fn control(&self) -> Control {
+        *self.control.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn wait_for(&self, reached: impl Fn(&Control) -> bool) -> Control {
+        loop {
+            let control = self.control();
+            if reached(&control) {
+                return control;
+            }
+            self.changed.notified().await;
+        }
+    }
+}
+
+impl Request {
+    pub(super) async fn run(self) {
+        let meter = self.progress.meter();
+        meter.connection_opened();
+        let mut offset = self.range.start();
+        let result = self.exchange(&mut offset).await;
+        meter.connection_closed();
+        let connection = self.connection;
+        let message = match result {
+            Ok(()) | Err(Trouble::Stopped) => Message::Fact(Fact::Ended { connection, offset, fault: None }),
+            Err(Trouble::Registry(fault)) => Message::Fact(Fact::Ended { connection, offset, fault: Some(Arc::new(fault)) }),
+            Err(Trouble::Disk(error)) => Message::Disk { connection, offset, error },
+        };
+        // A driver that is gone has dropped everything.
+        let _ = self.messages.send(message);
+    }
+
+    fn say(&self, fact: Fact) {
+        let _ = self.messages.send(Message::Fact(fact));
+    }
+
+    /// `offset` is the end of what is written, also after an error.
+    async fn exchange(&self, offset: &mut u64) -> Result<(), Trouble> {
+        let connection = self.connection;
+        let asked = self.ranged.then_some(self.range);
+        let answer = tokio::select! {
+            biased;
+            _ = self.lane.wait_for(|control| control.closed) => return Ok(()),
+            answer = self.repository.blob(self.host, self.entry.blob(), asked) => answer,
+        };
+        let body = answer.map_err(Trouble::Registry)?;
+        let mut range = self.range;
+        match body.span() {
+            Span::Range(_) => self.say(Fact::Accepted { connection, answer: Answer::Range }),
+            Span::Whole => {
+                self.say(Fact::Accepted { connection, answer: Answer::Whole });
+                if self.lane.wait_for(|control| control.closed || control.whole).await.closed {
+                    return Ok(());
+                }
+                range = ByteRange::new(0, self.entry.blob().size()).unwrap_or(range);
+                self.lane.change(|control| control.end = range.end());
+            }
+        }
+        *offset = range.start();
+        let grant = self.entry.grant(range).map_err(Trouble::Disk)?;
+        let (end, start) = (range.end(), range.start());
+        let mut copy = Copy { request: self, grant: Some(grant), end, received: start, written: start, frames: Vec::new() };
+        let result = copy.run(body).await;
+        // What came before the trouble is good.
+        let flushed = copy.flush().await;
+        *offset = copy.written;
+        self.progress.meter().add_host(self.repository.host_name(self.host), copy.received - range.start());
+        flushed.and(result)
+    }
+}
+
+/// The way of one body into the spool.
+struct Copy<'a> {
+    request: &'a Request,
+    /// Away while a write runs.
+    grant: Option<Grant>,
+    end: u64,
+    received: u64,
+    written: u64,
+    frames: Vec<Bytes>,
+}
+
+impl Copy<'_> {
+    async fn run(&mut self, mut body: Body) -> Result<(), Trouble> {
+        let lane = &self.request.lane;
+        let asked_end = self.end;
+        let mut go_on = Instant::now();
+        let mut write_by = go_on;
+        while self.received < self.end {
+            let control = lane.control();
+            if control.closed {
+                return Ok(());
+            }
+            if control.end < self.end {
+                self.shrink(control.end).await?;
+                continue;
+            }
+            tokio::select! {
+                biased;
+                () = lane.changed.notified() => {}
+                () = sleep_until(write_by), if !self.frames.is_empty() => self.flush().await?,
+                frame = async { sleep_until(go_on).await; body.frame().await } => {
+                    let Some(frame) = frame.map_err(Trouble::Registry)? else { return Ok(()) };
+                    if self.frames.is_empty() {
+                        write_by = Instant::now() + LINGER;
+                    }
+                    if let Some(bucket) = &self.request.bucket {
+                        go_on = bucket.take(frame.len() as u64);
+                    }
+                    self.take(frame);
+                    if self.frames.iter().map(Bytes::len).sum::<usize>() >= COLLECT {
+                        self.flush().await?;
+                    }
+                }
+            }
+        }
+        if self.end == asked_end {
+            // Read to its end, the connection can be used again.
+            let _ = timeout(END, body.frame()).await;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, mut frame: Bytes) {
+        let meter = self.request.progress.meter();
+        meter.add_fetched(frame.len() as u64);
+        let wanted = self.end - self.received;
+        if let Some(excess) = (frame.len() as u64).checked_sub(wanted).filter(|excess| *excess > 0) {
+            // Another connection has the rest.
+            meter.add_refetched(excess);
+            frame.truncate(usize::try_from(wanted).expect("less than the frame's length"));
+        }
+        self.received += frame.len() as u64;
+        self.request.lane.received.store(self.received, Relaxed);
+        self.frames.push(frame);
+    }
+
+    /// Gives up everything behind `end`, or behind what was received if that is more.
+    async fn shrink(&mut self, end: u64) -> Result<(), Trouble> {
+        self.flush().await?;
+        let end = end.max(self.received);
+        if let Some(grant) = self.grant.as_mut().filter(|_| end < self.end) {
+            grant.shrink(end).map_err(Trouble::Disk)?;
+        }
+        self.end = end;
+        self.request.lane.change(|control| control.end = end);
+        self.request.say(Fact::Shrunk { connection: self.request.connection, end });
+        Ok(())
+    }
+
+    /// Writes what is collected; the grant comes back only when the write has returned.
+    async fn flush(&mut self) -> Result<(), Trouble> {
+        if self.frames.is_empty() {
+            return Ok(());
+        }
+        let Some(mut grant) = self.grant.take() else { return Err(Trouble::Stopped) };
+        let frames = std::mem::take(&mut self.frames);
+        let end = self.end;
+        let write = move || {
+            let result = frames.iter().try_for_each(|frame| grant.write(frame));
+            (grant, result)
+        };
+        let (grant, result) = tokio::task::spawn_blocking(write).await.map_err(|_| Trouble::Stopped)?;
+        self.written = grant.rest().map_or(end, ByteRange::start);
+        self.grant = Some(grant);
+        result.map_err(Trouble::Disk)
+    }
+}

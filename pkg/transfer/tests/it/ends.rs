@@ -1,0 +1,125 @@
+//! How a fetch ends: proved, corrupt, refused, cancelled and resumed.
+
+use std::{path::PathBuf, time::Duration};
+
+use registry::Options;
+use testkit::fault::{Content, Fault, Server};
+use transfer::{Class, Error};
+
+use crate::stage::{MIB, Stage, descriptor, repository, repository_with};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flipped_byte_is_fetched_once_more() {
+    let stage = Stage::new();
+    let content = Content::random(2, 4 * MIB);
+    let mut left = 1;
+    let flip_once = move |request: &mut testkit::fault::Request<'_>| {
+        let hit = request.range.is_some_and(|(start, end)| (start..end).contains(&2_000_000)) && left > 0;
+        left -= i32::from(hit);
+        hit.then_some(Fault::FlipByte(2_000_000))
+    };
+    let server = Server::builder().blob(&content).faults(flip_once).start();
+    stage.fetch_right(&repository(&server), &content).await;
+    assert_eq!(stage.progress.meter().tally().refetched, 4 * MIB);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bytes_that_stay_wrong_are_corrupt_and_both_digests_are_named() {
+    let stage = Stage::new();
+    let content = Content::random(3, 4 * MIB);
+    let server = Server::builder().blob(&content).faults(|_| Some(Fault::FlipByte(5))).start();
+    let error = stage.fetch(&repository(&server), &content).await.unwrap_err();
+    assert_eq!(error.class(), Class::Corrupt);
+    let Error::Corrupt { expected, actual, hosts } = &error else { panic!("{error:?}") };
+    assert_eq!((*expected, hosts.as_str()), (content.digest(), server.address().as_str()));
+    let text = error.to_string();
+    assert!(text.contains(&expected.to_string()) && text.contains(&actual.to_string()), "{text}");
+    // Once and once more.
+    assert_eq!(server.count().faults["flipped byte"], 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_registry_serves_what_its_mirror_does_not() {
+    let stage = Stage::new();
+    let content = Content::random(4, 8 * MIB);
+    let good = Server::builder().blob(&content).start();
+    // The mirror has it, but breaks off in the middle of its second answer, and then has lost it.
+    let fading = |request: &mut testkit::fault::Request<'_>| match request.number {
+        0 => None,
+        1 => Some(Fault::ResetAt(200_000)),
+        _ => Some(Fault::Status { code: 404, retry_after: None }),
+    };
+    let mirror = Server::builder().blob(&content).faults(fading).start();
+    let repository = mirrored(&stage, &mirror.address(), &good.address());
+    assert_eq!(repository.hosts(), 2);
+    stage.fetch_right(&repository, &content).await;
+    let by_host = stage.progress.meter().tally().by_host;
+    assert!(by_host[&mirror.address()] > 0 && by_host[&good.address()] > 0, "{by_host:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mirror_with_wrong_bytes_costs_one_try() {
+    let stage = Stage::new();
+    let content = Content::random(5, 2 * MIB);
+    let good = Server::builder().blob(&content).start();
+    let rotten = Server::builder().blob(&content).faults(|_| Some(Fault::FlipByte(0))).start();
+    let repository = mirrored(&stage, &rotten.address(), &good.address());
+    stage.fetch_right(&repository, &content).await;
+}
+
+/// A repository of `registry` with a mirror before it.
+fn mirrored(stage: &Stage, mirror: &str, registry: &str) -> registry::Repository {
+    let root: PathBuf = stage.home.path().join("hosts");
+    let directory = root.join(registry);
+    std::fs::create_dir_all(&directory).unwrap();
+    let text = format!("server = \"http://{registry}\"\n[host.\"http://{mirror}\"]\ncapabilities = [\"pull\", \"resolve\"]\n");
+    std::fs::write(directory.join("hosts.toml"), text).unwrap();
+    repository_with(registry, Options { hosts_dirs: vec![root], ..Options::default() })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_blob_that_is_nowhere_is_missing_at_once() {
+    let stage = Stage::new();
+    let server = Server::builder().start();
+    let content = Content::random(6, MIB);
+    let error = stage.fetch(&repository(&server), &content).await.unwrap_err();
+    assert_eq!(error.class(), Class::Missing);
+    assert!(error.to_string().contains(&server.address()), "{error}");
+    assert_eq!(server.count().requests, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cancelled_fetch_lets_go_and_the_next_one_goes_on() {
+    let stage = Stage::new();
+    let content = Content::random(7, 32 * MIB);
+    let server = Server::builder().blob(&content).rate(2.0 * 1024.0 * 1024.0).start();
+    let repository = repository(&server);
+    let started = stage.fetch(&repository, &content);
+    assert!(tokio::time::timeout(Duration::from_millis(1500), started).await.is_err());
+    let before = stage.progress.meter().tally().fetched;
+    // The lock is free as soon as the connections have ended, and what was written counts.
+    let entry = stage.spool.entry(&descriptor(&content)).await.unwrap();
+    let resumed = entry.resumed();
+    assert!(resumed > 0 && resumed <= before, "{resumed} of {before}");
+    drop(entry);
+    let fast = Server::builder().blob(&content).start();
+    stage.fetch_right(&crate::stage::repository(&fast), &content).await;
+    assert!(fast.count().body_bytes <= content.size() - resumed, "{:?}", fast.count());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn several_blobs_share_one_budget() {
+    let stage = Stage::new();
+    let contents: Vec<_> = (0..6).map(|seed| Content::random(100 + seed, 3 * MIB)).collect();
+    let server = contents.iter().fold(Server::builder(), |builder, content| builder.blob(content)).start();
+    let repository = repository(&server);
+    tokio::join!(
+        stage.fetch_right(&repository, &contents[0]),
+        stage.fetch_right(&repository, &contents[1]),
+        stage.fetch_right(&repository, &contents[2]),
+        stage.fetch_right(&repository, &contents[3]),
+        stage.fetch_right(&repository, &contents[4]),
+        stage.fetch_right(&repository, &contents[5]),
+    );
+    assert!(server.count().connections <= 8, "{:?}", server.count());
+}

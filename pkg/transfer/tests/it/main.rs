@@ -1,0 +1,6 @@
+//! The engine against a registry that misbehaves to order, into a real spool.
+
+mod ends;
+mod faults;
+mod mixed;
+mod stage;

@@ -1,0 +1,30 @@
+//! The mixed profile, many seeds.
+
+use std::collections::BTreeSet;
+
+use testkit::fault::{Content, Server, mixed};
+
+use crate::stage::{MIB, Stage, repository};
+
+/// All 200 with `RPULL_LONG=1`.
+fn runs() -> u64 {
+    if std::env::var_os("RPULL_LONG").is_some() { 200 } else { 20 }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_seed_ends_with_the_right_digest_and_hardly_a_byte_twice() {
+    let content = Content::random(8, 32 * MIB);
+    let (mut fired, mut served, mut needed) = (BTreeSet::new(), 0, 0);
+    for seed in 0..runs() {
+        let stage = Stage::new();
+        let server = Server::builder().seed(seed).blob(&content).faults(mixed).start();
+        stage.fetch(&repository(&server), &content).await.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        let tally = stage.progress.meter().tally();
+        fired.extend(server.count().faults.into_keys());
+        served += tally.fetched;
+        needed += content.size();
+    }
+    let all = ["503", "drip", "reset", "short body", "wrong Content-Range"];
+    assert_eq!(fired.into_iter().collect::<Vec<_>>(), all, "every kind of fault fired");
+    assert!(served - needed <= needed / 100, "{} bytes read twice", served - needed);
+}
