@@ -5,6 +5,7 @@
 //! synchronous and runs in processes or threads of its own, so it serves from plain and from async tests alike.
 
 mod containerd;
+pub mod fault;
 mod http;
 pub mod image;
 mod process;
