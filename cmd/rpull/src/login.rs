@@ -1,5 +1,7 @@
 //! Who we are for the registry, from the flags; asks for a password where one is missing, as `ctr` does.
 
+mod terminal;
+
 use std::io;
 
 /// Credentials of the command line. Not `Debug`: nothing may print them.
@@ -47,7 +49,7 @@ impl Login {
     /// `--user NAME[:PASSWORD]` goes before `--refresh TOKEN` (reference 1.2); an empty password counts as missing and is
     /// asked for on the terminal without echo.
     pub(crate) fn new(user: Option<&str>, refresh: Option<&str>) -> Result<Self, NoTerminal> {
-        Self::asking(user, refresh, || rpassword::prompt_password("Password: "))
+        Self::asking(user, refresh, || terminal::ask("Password: "))
     }
 
     fn asking(user: Option<&str>, refresh: Option<&str>, ask: impl FnOnce() -> io::Result<String>) -> Result<Self, NoTerminal> {

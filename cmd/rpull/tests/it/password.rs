@@ -19,8 +19,9 @@ fn without_a_terminal_there_is_nobody_to_ask() {
     assert!(stderr.ends_with("\nhint: without a terminal give the password with the name: --user alice:PASSWORD\n"), "{stderr}");
 }
 
-#[test]
-fn a_typed_password_is_not_echoed() {
+/// rpull on a terminal of its own that asks for a password and is answered with `keys` as soon as the prompt is there:
+/// whether it ended well, and everything that was on the screen.
+fn answer(keys: &[u8]) -> (Option<i32>, String) {
     let line = format!("{RPULL} --address /nonexistent/containerd.sock --user alice r.example/a:1");
     let mut child = Command::new("script")
         .args(["--quiet", "--return", "--command", &line, "/dev/null"])
@@ -36,10 +37,21 @@ fn a_typed_password_is_not_echoed() {
         seen.extend(byte);
     }
     let mut keyboard = child.stdin.take().unwrap();
-    keyboard.write_all(b"hunter2\n").unwrap();
+    keyboard.write_all(keys).unwrap();
     screen.read_to_end(&mut seen).unwrap();
-    // There is no containerd, so the run fails, but after the password was taken.
-    assert!(!child.wait().unwrap().success());
-    let seen = String::from_utf8(seen).unwrap();
-    assert!(seen.contains("rpull: ") && !seen.contains("hunter2"), "{seen}");
+    (child.wait().unwrap().code(), String::from_utf8(seen).unwrap())
+}
+
+#[test]
+fn a_typed_password_is_not_echoed() {
+    let (code, seen) = answer(b"hunter2\n");
+    // There is no containerd, so the run fails, but only after the password was taken.
+    assert_eq!(code, Some(7), "{seen}");
+    assert!(seen.starts_with("Password: \r\nrpull: ") && !seen.contains("hunter2"), "{seen}");
+}
+
+#[test]
+fn ctrl_c_at_the_prompt_ends_the_run() {
+    let (code, seen) = answer(b"hun\x03");
+    assert_eq!((code, seen.as_str()), (Some(130), "Password: \r\n"));
 }
