@@ -134,7 +134,9 @@ impl Builder {
     pub fn start(self) -> Server {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("a runtime for the fault server");
-        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("a free port on loopback");
+        // Bound without waiting, so that a server can be started from inside another runtime.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port on loopback");
+        listener.set_nonblocking(true).expect("a listener for the runtime");
         let address = listener.local_addr().expect("a bound listener has an address");
         let state = State {
             script: self.script,
@@ -154,6 +156,7 @@ impl Builder {
         let (rate, slow) = (self.rate, self.slow);
         let accepting = shared.clone();
         runtime.spawn(async move {
+            let listener = TcpListener::from_std(listener).expect("a listener of this runtime");
             while let Ok((stream, _)) = listener.accept().await {
                 let number = accepting.accepted();
                 let rate = slow.filter(|(one_in, _)| number % one_in == one_in - 1).map(|(_, rate)| rate).or(rate);
