@@ -22,22 +22,22 @@ impl Session {
         let Some(root) = layout.content_root.clone() else {
             return Ok(Err("containerd does not use its own content store alone".to_owned()));
         };
-        // Not `ingest` in it: containerd 2.4 makes that for its first ingest only.
-        if let Err(error) = std::fs::read_dir(&root) {
-            return Ok(Err(format!("{} cannot be read from here: {error}", root.display())));
-        }
         let reference = format!("rpull-probe-{:016x}", fastrand::u64(..));
         let probe = Ingest::open(self, &reference, 1, None).await.map_err(|status| self.refused("to open an ingest", status))?;
-        let seen = shows(&root.join("ingest"), self.namespace(), &reference);
+        // Looked at only now: since 1.7 containerd makes root and directory for its first ingest.
+        let seen = match std::fs::read_dir(root.join("ingest")).map(|ingests| shows(ingests, self.namespace(), &reference)) {
+            Ok(true) => Ok(root),
+            Ok(false) => Err(format!("{} belongs to another containerd", root.display())),
+            Err(error) => Err(format!("{} cannot be read from here: {error}", root.display())),
+        };
         probe.abort().await;
-        Ok(if seen { Ok(root) } else { Err(format!("{} belongs to another containerd", root.display())) })
+        Ok(seen)
     }
 }
 
 /// Does one of the ingests have exactly this ref? On disk it is `<namespace>/<sequence>/<ref>` (reference 3.6).
-fn shows(ingests: &Path, namespace: &Namespace, reference: &str) -> bool {
-    let Ok(entries) = std::fs::read_dir(ingests) else { return false };
-    entries.flatten().filter_map(|entry| std::fs::read_to_string(entry.path().join("ref")).ok()).any(|text| {
+fn shows(ingests: std::fs::ReadDir, namespace: &Namespace, reference: &str) -> bool {
+    ingests.flatten().filter_map(|entry| std::fs::read_to_string(entry.path().join("ref")).ok()).any(|text| {
         let sequence = text.strip_prefix(&format!("{namespace}/")).and_then(|rest| rest.strip_suffix(&format!("/{reference}")));
         sequence.is_some_and(|sequence| !sequence.is_empty() && sequence.bytes().all(|byte| byte.is_ascii_digit()))
     })
@@ -87,10 +87,10 @@ mod tests {
         };
         for near in ["default/1/rpull-probe-12", "default/x/rpull-probe-1", "other/1/rpull-probe-1", "default//rpull-probe-1"] {
             write(near);
-            assert!(!shows(dir.path(), &namespace, "rpull-probe-1"), "{near}");
+            assert!(!shows(dir.path().read_dir().unwrap(), &namespace, "rpull-probe-1"), "{near}");
         }
         write("default/1/rpull-probe-1");
-        assert!(shows(dir.path(), &namespace, "rpull-probe-1"));
+        assert!(shows(dir.path().read_dir().unwrap(), &namespace, "rpull-probe-1"));
     }
 
     #[test]

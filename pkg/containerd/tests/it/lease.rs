@@ -12,7 +12,7 @@ async fn a_renewed_lease_outlives_its_expiry_under_a_collector() {
     for binary in binaries() {
         let daemon = Daemon::start(&binary).await;
         let session = daemon.session("default").await;
-        session.lease(Duration::from_secs(3)).await.unwrap();
+        session.lease(Duration::from_secs(6)).await.unwrap();
         let store = session.open_store(StoreChoice::Auto, None).await.unwrap();
         let bytes = random_bytes(4096);
         let digest = Digest::of(&bytes);
@@ -25,7 +25,7 @@ async fn a_renewed_lease_outlives_its_expiry_under_a_collector() {
             let session = session.clone();
             tokio::spawn(async move { session.keep_lease().await })
         };
-        tokio::time::sleep(Duration::from_secs(8)).await;
+        tokio::time::sleep(Duration::from_secs(14)).await;
         assert!(!keeper.is_finished(), "{:?}", keeper.await);
         keeper.abort();
         assert!(session.content(digest).await.unwrap().is_some());
