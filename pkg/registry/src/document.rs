@@ -180,7 +180,7 @@ fn proved(bytes: Vec<u8>, descriptor: &Descriptor, about: &About) -> Result<Vec<
         return Err(about.fault(Class::Corrupt, happened));
     }
     let digest = Digest::of(&bytes);
-    if digest != descriptor.digest { Err(mismatch(about, descriptor.digest, digest)) } else { Ok(bytes) }
+    if digest == descriptor.digest { Ok(bytes) } else { Err(mismatch(about, descriptor.digest, digest)) }
 }
 
 fn mismatch(about: &About, wanted: Digest, got: Digest) -> Fault {

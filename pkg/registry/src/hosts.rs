@@ -20,6 +20,7 @@ const HUB: (&str, &str) = ("docker.io", "registry-1.docker.io");
 
 /// One host as the rules or `hosts.toml` describe it; nothing is opened yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "four independent facts, two of them capabilities of hosts.toml")]
 pub(crate) struct Entry {
     /// Scheme, host, port and path; the path ends before `/<repository>`.
     pub(crate) base: Url,
@@ -145,7 +146,7 @@ mod tests {
 
     #[test]
     fn a_host_is_spoken_to_as_containerd_does() {
-        let flags = |plain_http, skip_verify| Options { plain_http, skip_verify, ..Options::default() };
+        let flags = |plain_http, skip_verify| Options { skip_verify, plain_http, ..Options::default() };
         // registry, --plain-http, -k: base, falls to http, verifies
         for (registry, plain, skip, base, fallback, verified) in [
             ("docker.io", false, false, "https://registry-1.docker.io/v2", false, true),

@@ -64,7 +64,7 @@ impl Route {
     }
 }
 
-/// When a signed URL says that it ends: S3 and its kin (`X-Amz-Date` and `X-Amz-Expires`, `X-Goog-…`), CloudFront and older
+/// When a signed URL says that it ends: S3 and its kin (`X-Amz-Date` and `X-Amz-Expires`, `X-Goog-…`), `CloudFront` and older
 /// S3 (`Expires`, seconds), Azure (`se`). `None` when it does not say.
 fn expiry(url: &Url) -> Option<SystemTime> {
     let value = |name: &str| url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value);

@@ -40,7 +40,7 @@ struct Answer {
     expires_in: Option<u64>,
 }
 
-/// With credentials POST (OAuth2), and GET where that is not served; without, GET.
+/// With credentials POST (`OAuth2`), and GET where that is not served; without, GET.
 pub(crate) async fn fetch(host: &Host, credentials: &Credentials, wanted: &Wanted<'_>, about: &About) -> Result<Token, Fault> {
     let realm = realm(host, wanted.realm, about)?;
     let server = hosts::authority(&realm);
@@ -66,7 +66,8 @@ pub(crate) async fn fetch(host: &Host, credentials: &Credentials, wanted: &Wante
         let body = host.client.error_body(answer).await;
         let mut fault = about.status(&server, status, &headers, &body);
         if let (Class::Denied, Credentials::Basic { user, .. }) = (fault.class, credentials) {
-            fault.what.push_str(&format!(" as user {user}"));
+            fault.what += " as user ";
+            fault.what += user;
         }
         return Err(fault);
     }
@@ -103,7 +104,7 @@ async fn post(host: &Host, realm: &Url, credentials: &Credentials, wanted: &Want
     host.client.send(request).await
 }
 
-/// The form of an OAuth2 token request (reference 8.6, 4).
+/// The form of an `OAuth2` token request (reference 8.6, 4).
 fn grant(credentials: &Credentials, wanted: &Wanted<'_>) -> String {
     let mut form = form_urlencoded::Serializer::new(String::new());
     form.append_pair("scope", &wanted.scopes.join(" "));

@@ -26,9 +26,11 @@ impl Faults {
         let best = (0..self.0.len()).min_by_key(|at| ranks[*at]).expect("a repository has hosts");
         let mut chosen = self.0.remove(best);
         for other in self.0 {
-            chosen.what.push_str(&format!("; {other}"));
+            chosen.what += "; ";
+            chosen.what += &other.to_string();
             if let Some(source) = other.source {
-                chosen.what.push_str(&format!(": {source}"));
+                chosen.what += ": ";
+                chosen.what += &source.to_string();
             }
         }
         chosen

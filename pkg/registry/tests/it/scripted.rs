@@ -130,6 +130,17 @@ async fn a_contradicting_header_is_a_warning_and_the_body_decides() {
 }
 
 #[tokio::test]
+async fn an_unknown_repository_is_told_from_an_unknown_tag_where_the_registry_does() {
+    for (code, words) in [("NAME_UNKNOWN", "no repository a/b"), ("MANIFEST_UNKNOWN", "check that 1 exists in a/b")] {
+        let body = format!(r#"{{"errors":[{{"code":"{code}","message":"unknown"}}]}}"#);
+        let server = Server::start(move |_, _| answer("404 Not Found", &[], body.as_bytes())).await;
+        let fault = repository(&server.host, plain(), Credentials::Anonymous).resolve().await.unwrap_err();
+        assert_eq!(fault.class, Class::Missing);
+        assert!(fault.hint().unwrap().contains(words), "{fault:?}");
+    }
+}
+
+#[tokio::test]
 async fn an_empty_answer_may_be_better_the_next_time() {
     let server = Server::start(|number, _| answer("200 OK", &[TYPE], if number == 0 { b"" } else { MANIFEST })).await;
     let repository = repository(&server.host, plain(), Credentials::Anonymous);
@@ -189,6 +200,45 @@ async fn credentials_are_posted_and_then_sent_as_basic_where_post_is_not_served(
     let get = requests.iter().find(|request| request.starts_with("GET /token")).unwrap();
     assert!(get.contains("Basic YW5uOnBhIHNz"), "{get}");
     assert!(!requests[0].to_ascii_lowercase().contains("authorization"), "offered before it was asked for");
+}
+
+#[tokio::test]
+async fn a_token_refused_in_the_middle_is_renewed_once_for_all() {
+    let server = token_registry().await;
+    let first = repository(&server.host, plain(), Credentials::Anonymous);
+    first.resolve().await.unwrap();
+    // Another client's token makes the first one's old.
+    repository(&server.host, plain(), Credentials::Anonymous).resolve().await.unwrap();
+    let blob = blob();
+    let asks = (0..6).map(|_| async { drain(first.blob(0, &blob, Some(range())).await.unwrap()).await.unwrap() });
+    futures_util::future::join_all(asks).await;
+    assert_eq!(count(&server, "GET /token"), 3, "{:#?}", server.requests());
+}
+
+#[tokio::test]
+async fn a_token_server_that_fails_is_named_with_its_retry_after() {
+    let server = Server::start(|_, request| {
+        let host = request.to_ascii_lowercase();
+        let host = host.split("host: ").nth(1).and_then(|rest| rest.lines().next()).unwrap_or_default().to_owned();
+        if request.starts_with("GET /token") {
+            return answer("503 Service Unavailable", &[("Retry-After", "3")], b"");
+        }
+        let challenge = format!(r#"Bearer realm="http://{host}/token""#);
+        answer("401 Unauthorized", &[("WWW-Authenticate", &challenge)], b"")
+    })
+    .await;
+    let fault = repository(&server.host, plain(), Credentials::Anonymous).resolve().await.unwrap_err();
+    assert_eq!(fault.class, Class::Transient { after: Some(Duration::from_secs(3)) });
+    assert!(fault.to_string().contains("token for manifest 1 of a/b: 503"), "{fault}");
+}
+
+#[test]
+fn a_request_may_move_between_threads() {
+    fn sendable<T: Send>(_: &T) {}
+    let repository = repository("127.0.0.1:9", plain(), Credentials::Anonymous);
+    let blob = blob();
+    sendable(&repository.blob(0, &blob, None));
+    sendable(&repository.resolve());
 }
 
 #[tokio::test]
