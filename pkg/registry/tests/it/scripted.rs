@@ -293,3 +293,20 @@ async fn a_mirror_that_has_it_not_is_left_for_the_next_and_told_the_registry() {
     assert!(request.starts_with("GET /v2/a/b/manifests/1?ns=r.example ") && request.contains("x-key: k"), "{request}");
     assert!(!upstream.requests()[0].contains("x-key"));
 }
+
+#[tokio::test]
+async fn a_mirror_without_tls_is_not_shown_the_users_password() {
+    let mirror = Server::start(|_, _| answer("401 Unauthorized", &[("WWW-Authenticate", "Basic realm=x")], b"")).await;
+    let port = mirror.host.rsplit(':').next().unwrap();
+    let root = tempfile::tempdir().unwrap();
+    std::fs::create_dir(root.path().join("r.example")).unwrap();
+    let text = format!("server = \"http://mirror.example:{port}\"\n");
+    std::fs::write(root.path().join("r.example/hosts.toml"), text).unwrap();
+    let names = registry::Names::new([("mirror.example".to_owned(), vec!["127.0.0.1".parse().unwrap()])]);
+    let options = Options { hosts_dirs: vec![root.path().to_owned()], names: Some(names), ..Options::default() };
+    let credentials = Credentials::Basic { user: "ann".to_owned(), password: Secret::new("word") };
+    let fault = repository("r.example", options, credentials).resolve().await.unwrap_err();
+    assert_eq!(fault.class, Class::Denied);
+    assert!(fault.hint().unwrap().contains("only over TLS"), "{fault:?}");
+    assert!(mirror.requests().iter().all(|request| !request.to_ascii_lowercase().contains("authorization")));
+}
