@@ -35,7 +35,7 @@ async fn a_renewed_lease_outlives_its_expiry_under_a_collector() {
         // And that it was the lease is seen by letting go of it.
         session.release_lease().await.unwrap();
         eventually("unleased content goes", async || session.content(digest).await.unwrap().is_none()).await;
-        assert!(!daemon.blob(digest).exists());
+        eventually("its file goes after it", async || !daemon.blob(digest).exists()).await;
         drop(collector);
     }
 }
