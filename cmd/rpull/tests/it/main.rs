@@ -4,6 +4,7 @@ mod command_line;
 mod main_job;
 mod password;
 mod stage;
+mod what_is_here;
 
 use std::{
     path::Path,

@@ -6,7 +6,7 @@ use std::{fs, path::Path};
 use serde_json::Value;
 use testkit::{Containerd, Daemons};
 
-use crate::stage::{OVERLAYBD, Stage, inode};
+use crate::stage::{OVERLAYBD, Stage, chain_ids, inode, network};
 
 /// The image of `testdata/obd-image`.
 struct Expected {
@@ -25,15 +25,10 @@ impl Expected {
         let document = json(&blob(&manifest));
         let config = document["config"]["digest"].as_str().unwrap().to_owned();
         let diff_ids = json(&blob(&config))["rootfs"]["diff_ids"].clone();
-        let mut chain: Option<String> = None;
-        let layers = document["layers"].as_array().unwrap().iter().zip(diff_ids.as_array().unwrap()).map(|(layer, diff_id)| {
-            let diff_id = diff_id.as_str().unwrap();
-            let next = match &chain {
-                None => diff_id.to_owned(),
-                Some(parent) => oci::Digest::of(format!("{parent} {diff_id}").as_bytes()).to_string(),
-            };
-            chain = Some(next.clone());
-            (layer["digest"].as_str().unwrap().to_owned(), layer["size"].as_u64().unwrap(), next)
+        let chain = chain_ids(diff_ids.as_array().unwrap().iter().map(|diff_id| diff_id.as_str().unwrap()));
+        let layers = document["layers"].as_array().unwrap().iter().zip(chain);
+        let layers = layers.map(|(layer, chain)| {
+            (layer["digest"].as_str().unwrap().to_owned(), layer["size"].as_u64().unwrap(), chain)
         });
         let layers = layers.collect();
         Self { manifest, config, layers }
@@ -51,13 +46,9 @@ impl Expected {
     }
 }
 
-fn image() -> std::path::PathBuf {
+/// The OCI layout with the image.
+pub(crate) fn image() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/obd-image")
-}
-
-/// Layer bytes that came over the network.
-fn network(receipt: &Value) -> u64 {
-    receipt["bytes"]["network"].as_object().unwrap().values().map(|bytes| bytes.as_u64().unwrap()).sum()
 }
 
 /// Safety 8, 13, 14, 18; and what "Shown by" of the main job asks for.

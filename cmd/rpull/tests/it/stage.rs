@@ -12,7 +12,7 @@ use std::{
 };
 
 use containerd_client::services::v1::{
-    GetImageRequest, Image, InfoRequest, ListContentRequest, ListImagesRequest, ListRequest,
+    GetImageRequest, Image as Record, InfoRequest, ListContentRequest, ListImagesRequest, ListRequest,
     content_client::ContentClient,
     images_client::ImagesClient,
     leases_client::LeasesClient,
@@ -20,7 +20,10 @@ use containerd_client::services::v1::{
 };
 pub(crate) use containerd_client::services::v1::{Info as ContentInfo, snapshots::Info as SnapshotInfo};
 use serde_json::Value;
-use testkit::{Containerd, ContainerdOptions, Daemon, Daemons, DistributionRegistry, Snapshotter};
+use testkit::{
+    Containerd, ContainerdOptions, Daemon, Daemons, DistributionRegistry, Snapshotter,
+    image::{Blob, Image, Layer},
+};
 use tokio::runtime::Runtime;
 use tonic::{Code, Request, Status, transport::Channel};
 
@@ -251,7 +254,7 @@ impl Stage {
     }
 
     /// An image record.
-    pub(crate) fn image(&self, name: &str) -> Option<Image> {
+    pub(crate) fn image(&self, name: &str) -> Option<Record> {
         let ask = GetImageRequest { name: name.to_owned() };
         let image = self.ask(|channel, request| async move { ImagesClient::new(channel).get(request).await }, ask);
         found(image).and_then(|reply| reply.image)
@@ -298,6 +301,44 @@ impl Stage {
     /// The spool beside the content root.
     pub(crate) fn spool(&self) -> PathBuf {
         self.containerd().content_root().with_file_name("rpull-spool")
+    }
+
+    /// `overlaybd.commit` of a layer that only one namespace of the stage has.
+    #[track_caller]
+    pub(crate) fn commit_file(&self, layer: &Layer) -> PathBuf {
+        let found = self.directory_of(&layer.digest.to_string());
+        found.expect("a layer has a snapshot with a device configuration").join("overlaybd.commit")
+    }
+
+    /// Asserts that an image of native layers is here as it should be: record, content, snapshots, each file the blob itself.
+    #[track_caller]
+    pub(crate) fn assert_whole(&self, reference: &str, image: &Image) {
+        let record = self.image(reference).expect("the image has a record");
+        assert_eq!(record.labels.get("rpull/complete"), Some(&image.digest().to_string()));
+        let mut parent = String::new();
+        for (layer, chain) in image.layers().iter().zip(chain_of(image)) {
+            let digest = layer.digest.to_string();
+            assert!(self.content(&digest).is_some(), "content {digest} is missing");
+            let snapshot = self.snapshot(&chain).expect("a layer has its snapshot");
+            assert_eq!((snapshot.kind, snapshot.parent), (3, parent));
+            let blob = self.blob(&digest);
+            let files = self.directories_of(&digest);
+            assert!(!files.is_empty(), "layer {digest} has no directory");
+            for fs in files {
+                assert_eq!(inode(&fs.join("overlaybd.commit")), inode(&blob), "{} is not the blob", fs.display());
+            }
+            assert_eq!(std::fs::read(&blob).expect("a blob can be read"), layer.bytes(), "{digest} has other bytes");
+            parent = chain;
+        }
+        self.assert_nothing_unfinished();
+        assert_eq!(self.leases(), Vec::<String>::new());
+    }
+
+    /// Asserts that there is no record of that name and nothing unfinished.
+    #[track_caller]
+    pub(crate) fn assert_nothing_visible(&self, reference: &str) {
+        assert!(self.image(reference).is_none(), "there is a record of {reference}");
+        self.assert_nothing_unfinished();
     }
 
     /// Asserts that nothing unfinished is left in this namespace: no active snapshot or view, no ingest.
@@ -393,4 +434,49 @@ pub(crate) fn inode(path: &Path) -> (u64, u64) {
     let found = path.symlink_metadata().unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     assert!(found.is_file(), "{} is no regular file", path.display());
     (found.dev(), found.ino())
+}
+
+/// Layer bytes that came over the network.
+#[track_caller]
+pub(crate) fn network(receipt: &Value) -> u64 {
+    let hosts = receipt["bytes"]["network"].as_object().expect("a receipt counts bytes by host");
+    hosts.values().map(|bytes| bytes.as_u64().expect("a count")).sum()
+}
+
+/// One field of every layer in a receipt.
+#[track_caller]
+pub(crate) fn each<'a>(receipt: &'a Value, field: &str) -> Vec<&'a str> {
+    let layers = receipt["layers"].as_array().expect("a receipt lists layers");
+    layers.iter().map(|layer| layer[field].as_str().unwrap_or_default()).collect()
+}
+
+/// Names of the snapshots of layers with these diff ids.
+pub(crate) fn chain_ids<'a>(diff_ids: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+    let mut chain: Vec<String> = Vec::new();
+    for diff_id in diff_ids {
+        let next = match chain.last() {
+            None => diff_id.to_owned(),
+            Some(parent) => oci::Digest::of(format!("{parent} {diff_id}").as_bytes()).to_string(),
+        };
+        chain.push(next);
+    }
+    chain
+}
+
+/// Names of the snapshots of an image.
+pub(crate) fn chain_of(image: &Image) -> Vec<String> {
+    let diff_ids: Vec<String> = image.layers().iter().map(|layer| layer.diff_id.to_string()).collect();
+    chain_ids(diff_ids.iter().map(String::as_str))
+}
+
+/// An image of small native overlaybd layers.
+pub(crate) fn native(seeds: &[u64]) -> Image {
+    let layer = |&seed| Layer::overlaybd(Blob { seed, data: 64 << 10 });
+    Image::new(seeds.iter().map(layer).collect())
+}
+
+/// Bytes of all layers, each blob counted once.
+pub(crate) fn size_of(image: &Image) -> u64 {
+    let blobs: std::collections::BTreeMap<_, _> = image.layers().iter().map(|layer| (layer.digest, layer.size)).collect();
+    blobs.values().sum()
 }
