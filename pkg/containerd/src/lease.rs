@@ -1,7 +1,8 @@
 //! The lease that keeps the garbage collector away from an unfinished pull (safety 17, reference 4).
 //!
 //! containerd cannot extend a lease. Renewing takes a new one, moves every resource and deletes the old one when no call is under
-//! way any more that named it. A lease of ours bears the label [`LABEL`], by which the next run finds what a dead one left.
+//! way any more that named it. A lease of ours bears the label [`LABEL`], by which the next run finds what a dead one left, and
+//! [`OWNER`], by which it knows that it is dead.
 
 use std::{collections::HashMap, convert::Infallible, sync::Arc, time::Duration};
 
@@ -13,10 +14,13 @@ use tonic::{
     metadata::{Ascii, MetadataValue},
 };
 
-use crate::{Error, Session};
+use crate::{Error, Session, owner};
 
-/// Marks a lease as one of rpull's.
+/// Marks a lease as one of rpull's. Its value is the digest of the manifest it was taken for.
 const LABEL: &str = "rpull/lease";
+
+/// The process that took the lease.
+const OWNER: &str = "rpull/owner";
 
 /// containerd takes a lease for no root any more after the time in this label.
 const EXPIRE: &str = "containerd.io/gc.expire";
@@ -49,9 +53,16 @@ impl Lease {
 /// The leases of one session.
 #[derive(Debug, Default)]
 pub(crate) struct Leases {
-    current: Option<(Arc<Lease>, Duration)>,
+    current: Option<(Arc<Lease>, Terms)>,
     /// Renewed, and perhaps still named by a call under way.
     retired: Vec<Arc<Lease>>,
+}
+
+/// What a renewed lease has in common with the first.
+#[derive(Clone, Copy, Debug)]
+struct Terms {
+    expiry: Duration,
+    manifest: Digest,
 }
 
 impl Leases {
@@ -61,11 +72,12 @@ impl Leases {
 }
 
 impl Session {
-    /// Takes a lease (random id) for `expiry` and names it on every later call of this session and its clones. What earlier runs of
-    /// rpull left under leases of theirs is added to it, so that it cannot expire in the middle of this run.
-    pub async fn lease(&self, expiry: Duration) -> Result<(), Error> {
-        let lease = self.create_lease(expiry).await?;
-        self.leases().current = Some((Arc::clone(&lease), expiry));
+    /// Takes a lease (random id) for `expiry` to pull `manifest`, and names it on every later call of this session and its clones.
+    /// What earlier runs of rpull left under leases of theirs is added to it, so that it cannot expire in the middle of this run.
+    pub async fn lease(&self, expiry: Duration, manifest: Digest) -> Result<(), Error> {
+        let terms = Terms { expiry, manifest };
+        let lease = self.create_lease(terms).await?;
+        self.leases().current = Some((Arc::clone(&lease), terms));
         for former in self.former_leases().await? {
             if former.id == lease.id {
                 continue;
@@ -81,14 +93,14 @@ impl Session {
     /// Once half of the lease's life is over: takes a new one, adds every resource of the old to it, confirms each, deletes the old.
     /// Before that it does nothing, so it may be called after every long wait.
     pub async fn renew_lease(&self) -> Result<(), Error> {
-        let Some((old, expiry)) = self.leases().current.clone() else { return Ok(()) };
+        let Some((old, terms)) = self.leases().current.clone() else { return Ok(()) };
         if Timestamp::now() < old.half_life {
             return Ok(());
         }
-        let new = self.create_lease(expiry).await?;
+        let new = self.create_lease(terms).await?;
         {
             let mut leases = self.leases();
-            leases.current = Some((Arc::clone(&new), expiry));
+            leases.current = Some((Arc::clone(&new), terms));
             leases.retired.push(old);
         }
         let retired = self.leases().retired.clone();
@@ -114,14 +126,23 @@ impl Session {
         }
     }
 
-    /// Deletes the lease after success. After a failure it is left to its expiry, so that finished layers survive.
+    /// Deletes the lease after success, and with it those that dead runs left when they pulled the same manifest: nothing is left for
+    /// them to hold. After a failure a lease is left to its expiry, so that finished layers survive.
     pub async fn release_lease(&self) -> Result<(), Error> {
         let (current, retired) = {
             let mut leases = self.leases();
             (leases.current.take(), std::mem::take(&mut leases.retired))
         };
-        for lease in retired.into_iter().chain(current.map(|(lease, _)| lease)) {
+        let Some((lease, terms)) = current else { return Ok(()) };
+        for lease in retired.into_iter().chain([lease]) {
             self.delete_lease(lease.id()).await?;
+        }
+        let manifest = terms.manifest.to_string();
+        for former in self.former_leases().await? {
+            let dead = former.labels.get(OWNER).is_some_and(|owner| owner::is_dead(owner));
+            if dead && former.labels.get(LABEL) == Some(&manifest) {
+                self.delete_lease(&former.id).await?;
+            }
         }
         Ok(())
     }
@@ -148,12 +169,14 @@ impl Session {
         Err(Error::Gone { what: format!("{} {}", resource.r#type, resource.id) })
     }
 
-    async fn create_lease(&self, expiry: Duration) -> Result<Arc<Lease>, Error> {
+    async fn create_lease(&self, terms: Terms) -> Result<Arc<Lease>, Error> {
         let now = Timestamp::now();
-        let expiry = SignedDuration::try_from(expiry).unwrap_or(SignedDuration::MAX);
+        let expiry = SignedDuration::try_from(terms.expiry).unwrap_or(SignedDuration::MAX);
         let after = |span| now.checked_add(span).unwrap_or(Timestamp::MAX);
         let id = format!("rpull-{:016x}", fastrand::u64(..));
-        let labels = HashMap::from([(EXPIRE.to_owned(), after(expiry).to_string()), (LABEL.to_owned(), now.to_string())]);
+        let mut labels =
+            HashMap::from([(EXPIRE.to_owned(), after(expiry).to_string()), (LABEL.to_owned(), terms.manifest.to_string())]);
+        labels.extend(owner::this_process().map(|owner| (OWNER.to_owned(), owner)));
         let header = id.parse().expect("the id is plain ASCII");
         let mut client = self.leases_client();
         let request = api::CreateRequest { id: id.clone(), labels };

@@ -9,6 +9,7 @@ mod images;
 mod ingest;
 mod layout;
 mod lease;
+mod owner;
 mod session;
 mod snapshots;
 mod store;

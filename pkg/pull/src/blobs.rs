@@ -9,7 +9,7 @@ use containerd::{Committed, Labels, Store};
 use oci::{Descriptor, Layer};
 use progress::{Event, Progress};
 use registry::Repository;
-use spool::Verified;
+use spool::{Entry, Verified};
 use transfer::Engine;
 
 use crate::{
@@ -49,30 +49,38 @@ impl Blobs {
             let committed = self.store.commit(&verified, &Labels::new()).await?;
             return Ok(Arrived { committed, source: Source::Snapshot, resumed: 0 });
         }
-        let entry = match self.store.spool().try_entry(blob)? {
-            Some(entry) => entry,
-            None => {
-                self.progress.emit(&Event::Waiting { blob: blob.digest, whom: "another rpull".to_owned() });
-                self.store.spool().entry(blob).await?
-            }
-        };
+        let entry = self.entry(blob).await?;
         // Whoever held the lock may have finished the blob: its word is not taken, the store is asked again (safety 3).
         if let Some(arrived) = self.at_hand(blob).await? {
             entry.discard()?;
             return Ok(arrived);
         }
         let resumed = entry.resumed();
+        let upload = self.store.begin(&entry);
         let verified = self.engine.fetch(&self.repository, entry).await?;
         if kind == LayerKind::Native
             && let Err(error) = check(verified.clone(), blob.clone()).await
         {
+            // Its bytes are what they should be and still no use: nothing to keep.
+            drop(upload);
             verified.discard()?;
             return Err(error);
         }
-        let committed = self.store.commit(&verified, &Labels::new()).await?;
+        let committed = upload.commit(&verified, &Labels::new()).await?;
         verified.discard()?;
         let source = if resumed == blob.size() { Source::Spool } else { Source::Network };
         Ok(Arrived { committed, source, resumed })
+    }
+
+    /// The blob's spool entry, as soon as nobody else has it.
+    async fn entry(&self, blob: &Descriptor) -> Result<Entry, Error> {
+        let (spool, wanted) = (self.store.spool().clone(), blob.clone());
+        // What an earlier run left is read again here, which may take as long as fetching it.
+        if let Some(entry) = blocking(move || Ok(spool.try_entry(&wanted)?)).await? {
+            return Ok(entry);
+        }
+        self.progress.emit(&Event::Waiting { blob: blob.digest, whom: "another rpull".to_owned() });
+        Ok(self.store.spool().entry(blob).await?)
     }
 
     /// The blob from this namespace or another one.

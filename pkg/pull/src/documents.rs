@@ -36,12 +36,7 @@ pub(crate) async fn label(
     let Some(info) = session.content(descriptor.digest).await? else {
         return Err(Error::Gone { what: format!("content {}", descriptor.digest) });
     };
-    match records::distribution_source(reference, &info.labels) {
-        Some((key, value)) => {
-            labels.insert(key, value);
-        }
-        None => tracing::warn!(digest = %descriptor.digest, "distribution source label is full, left as it is"),
-    }
+    labels.extend(records::distribution_source(reference, &info.labels));
     labels.retain(|key, value| info.labels.get(key) != Some(value));
     if !labels.is_empty() {
         session.label_content(descriptor.digest, &labels).await?;

@@ -1,5 +1,7 @@
 //! Why a pull did not become `done`, by cause.
 
+use std::path::PathBuf;
+
 use oci::Digest;
 
 use crate::overlaybd;
@@ -48,6 +50,16 @@ pub enum Error {
     /// A layer, directory or file breaks overlaybd's rules.
     #[error(transparent)]
     Overlaybd(#[from] overlaybd::Error),
+    /// Not enough room for what is still to come.
+    #[error("{} needs {needed} bytes more, {free} are free", dir.display())]
+    NoSpace {
+        /// The spool directory.
+        dir: PathBuf,
+        /// Bytes still to be written.
+        needed: u64,
+        /// Bytes free.
+        free: u64,
+    },
     /// Diff.Apply gave other contents than the config promises.
     #[error("layer {layer} unpacks to {actual}, its config says {expected}")]
     DiffId {
@@ -82,6 +94,8 @@ impl Error {
     pub fn cause(&self) -> Cause {
         match self {
             Self::Input(error) if error.is_missing() => Cause::NotFound,
+            Self::Containerd(error) if error.is_damage() => Cause::Corrupt,
+            Self::Spool(error) | Self::Containerd(containerd::Error::Spool(error)) if error.is_damage() => Cause::Corrupt,
             Self::Input(_) | Self::DiffId { .. } => Cause::Corrupt,
             Self::Hosts(_) => Cause::Usage,
             Self::Transfer(error) => match error.class() {
@@ -92,14 +106,12 @@ impl Error {
                 transfer::Class::Unavailable => Cause::Registry,
                 _ => Cause::Other,
             },
-            Self::Spool(error) if error.is_damage() => Cause::Corrupt,
-            Self::Spool(_) => Cause::Disk,
-            Self::Containerd(error) if error.is_damage() => Cause::Corrupt,
             Self::Containerd(error) if error.is_usage() => Cause::Usage,
-            Self::Containerd(containerd::Error::File { .. }) => Cause::Disk,
-            Self::Containerd(_) => Cause::Containerd,
+            Self::Spool(_)
+            | Self::NoSpace { .. }
+            | Self::Containerd(containerd::Error::Spool(_) | containerd::Error::File { .. }) => Cause::Disk,
             Self::Overlaybd(error) => error.cause(),
-            Self::Gone { .. } | Self::Unproved { .. } => Cause::Containerd,
+            Self::Containerd(_) | Self::Gone { .. } | Self::Unproved { .. } => Cause::Containerd,
             Self::Task(_) => Cause::Other,
         }
     }
@@ -113,6 +125,7 @@ impl Error {
             Self::Spool(error) => error.hint(),
             Self::Containerd(error) => error.hint(),
             Self::Overlaybd(error) => error.hint(),
+            Self::NoSpace { .. } => Some("free some space or point --spool-dir at a larger filesystem".to_owned()),
             Self::DiffId { .. } => Some("the image is broken in the registry; build and push it again".to_owned()),
             Self::Gone { .. } | Self::Unproved { .. } => {
                 Some("another client changed the image meanwhile; run rpull again, finished layers are kept".to_owned())

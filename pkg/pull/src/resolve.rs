@@ -37,6 +37,14 @@ pub(crate) async fn resolve(
     let config_bytes = engine.attempt(&manifest.config.digest.to_string(), || repository.document(&manifest.config)).await?;
     document_bytes += manifest.config.size();
     let config = Config::parse(manifest.config.digest, &config_bytes)?;
+    if let Some((index, _)) = &index
+        && manifest_descriptor.platform.is_none()
+        && matcher.rank(&config.platform).is_none()
+    {
+        // An entry without a platform is what its config says (reference 5.5).
+        let offered = vec![config.platform.to_string()];
+        return Err(oci::Error::NoPlatform { wanted: matcher.wanted().to_string(), digest: index.digest, offered }.into());
+    }
     let layers = Image::layers(manifest_descriptor.digest, &manifest, &config.diff_ids)?;
     let image =
         Image { target, index, manifest: manifest_descriptor, manifest_bytes, config: manifest.config, config_bytes, layers };

@@ -1,23 +1,22 @@
 //! The story of one pull, in order: resolve, plan, fetch, commit the chain, prove, publish, check again, receipt.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Instant,
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use containerd::{Notice, Session, Store};
+use containerd::{Labels, Notice, Session, Store};
 use oci::{PlatformMatcher, Reference};
 use progress::{Event, Progress};
 use registry::{Registry, Repository};
+use tokio::time::Instant;
 use transfer::Engine;
 
 use crate::{
     Error, Options, Receipt,
     blobs::Blobs,
+    blocking,
     chain::{Chain, Standing},
     documents, inventory,
     overlaybd::{self, LayerKind},
-    plan::Plan,
+    plan::{Origin, Plan},
     probe::Probe,
     proof::{self, Prover},
     publish,
@@ -54,7 +53,7 @@ impl Puller {
     /// # Errors
     /// No image record was made or changed; finished layers stay under a lease for the next run.
     pub async fn pull(&self, reference: &Reference) -> Result<Receipt, Error> {
-        let outcome = self.pull_under_lease(reference).await;
+        let outcome = Box::pin(self.pull_under_lease(reference)).await;
         if outcome.is_err() {
             self.abandon().await;
         }
@@ -76,7 +75,7 @@ impl Puller {
         let kinds = overlaybd::classify(&found.image.layers, self.options.lazy)?;
         let resolved = clock.seconds();
         self.progress.emit(&Event::Resolved { reference: reference.name().to_owned(), target: found.image.target.digest });
-        self.session.lease(self.options.lease_expiry).await?;
+        self.session.lease(self.options.lease_expiry, found.image.manifest.digest).await?;
         let pull = Pull { puller: self, reference, repository, found, kinds, warnings: Arc::default(), clock, resolved };
         let receipt = tokio::select! {
             receipt = pull.run() => receipt?,
@@ -122,6 +121,7 @@ impl Pull<'_> {
         let store = self.open_store().await?;
         let here = inventory::look(session, &store, probe, snapshotter, &image.layers, &self.kinds).await?;
         let plan = Plan::new(&image.layers, &self.kinds, &here.layers, options.lazy);
+        self.check_space(&store, &plan).await?;
         progress.emit(&Event::Planned { layers: plan.layers.len(), to_fetch: plan.bytes_to_fetch() });
         documents::write(session, self.reference, image).await?;
         let blobs = Blobs {
@@ -169,6 +169,27 @@ impl Pull<'_> {
         }))
     }
 
+    /// Is there room for everything still to come? Asked before the first byte, with both numbers in the error.
+    async fn check_space(&self, store: &Store, plan: &Plan) -> Result<(), Error> {
+        let layers = self.found.image.layers.iter().zip(&plan.layers);
+        let fetches: Vec<_> =
+            layers.filter(|(_, planned)| planned.origin == Origin::Registry).map(|(layer, _)| layer.descriptor.clone()).collect();
+        let (mut needed, free) = needed_and_free(store, fetches.clone()).await?;
+        for blob in fetches {
+            if needed <= free {
+                return Ok(());
+            }
+            // Another namespace may hold it, which costs no room.
+            if store.adopt(&blob, &Labels::new()).await?.is_some() {
+                needed = needed.saturating_sub(blob.size());
+            }
+        }
+        if needed <= free {
+            return Ok(());
+        }
+        Err(Error::NoSpace { dir: store.spool().path().to_owned(), needed, free })
+    }
+
     /// The labels containerd's own pull sets when a layer is done (reference 5.4).
     async fn label(&self, outcomes: &[Outcome]) -> Result<(), Error> {
         let Puller { session, options, .. } = self.puller;
@@ -187,9 +208,9 @@ impl Pull<'_> {
         let Puller { session, options, probe, .. } = self.puller;
         let (image, snapshotter) = (&self.found.image, options.snapshotter.as_str());
         let prover = Prover { session, store, probe, snapshotter, layers: &image.layers, kinds: &self.kinds };
-        let proved = if options.lazy { prover.prove_chain().await? } else { prover.prove().await? };
+        let attached = if options.lazy { prover.prove_chain().await? } else { prover.prove().await? };
         let published = publish::publish(session, self.reference, image, &options.labels, !options.lazy).await?;
-        if let Err(error) = proof::still_there(session, snapshotter, &proved).await {
+        if let Err(error) = proof::still_there(session, snapshotter, &attached).await {
             published.take_back(session).await?;
             return Err(error);
         }
@@ -237,4 +258,14 @@ impl Pull<'_> {
             warnings,
         }
     }
+}
+
+/// Bytes the spool still has to take for these blobs, and bytes free where it is.
+async fn needed_and_free(store: &Store, blobs: Vec<oci::Descriptor>) -> Result<(u64, u64), Error> {
+    let spool = store.spool().clone();
+    blocking(move || {
+        let needed = blobs.iter().map(|blob| spool.needed(blob)).sum::<Result<u64, _>>()?;
+        Ok((needed, spool.free()?))
+    })
+    .await
 }

@@ -102,7 +102,7 @@ impl Daemon {
     /// A session under a lease and its store.
     pub(crate) async fn store(&self, namespace: &str, choice: StoreChoice) -> (Session, Store) {
         let session = self.session(namespace).await;
-        session.lease(Duration::from_secs(3600)).await.unwrap();
+        session.lease(Duration::from_secs(3600), oci::Digest::of(b"manifest")).await.unwrap();
         let store = session.open_store(choice, None).await.unwrap();
         (session, store)
     }

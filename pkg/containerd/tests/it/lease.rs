@@ -12,7 +12,7 @@ async fn a_renewed_lease_outlives_its_expiry_under_a_collector() {
     for binary in binaries() {
         let daemon = Daemon::start(&binary).await;
         let session = daemon.session("default").await;
-        session.lease(Duration::from_secs(6)).await.unwrap();
+        session.lease(Duration::from_secs(6), oci::Digest::of(b"manifest")).await.unwrap();
         let store = session.open_store(StoreChoice::Auto, None).await.unwrap();
         let bytes = random_bytes(4096);
         let digest = Digest::of(&bytes);
@@ -45,19 +45,19 @@ async fn what_a_dead_run_finished_comes_under_the_next_lease() {
     for binary in binaries() {
         let daemon = Daemon::start(&binary).await;
         let dead = daemon.session("default").await;
-        dead.lease(Duration::from_secs(2)).await.unwrap();
+        dead.lease(Duration::from_secs(2), oci::Digest::of(b"manifest")).await.unwrap();
         let bytes = random_bytes(100);
         let digest = Digest::of(&bytes);
         dead.write_document(&descriptor(&bytes), &bytes, &no_labels()).await.unwrap();
         drop(dead);
 
         let session = daemon.session("default").await;
-        session.lease(Duration::from_secs(3600)).await.unwrap();
+        session.lease(Duration::from_secs(3600), oci::Digest::of(b"manifest")).await.unwrap();
         let _collector = Collector::start(&daemon).await;
         tokio::time::sleep(Duration::from_secs(4)).await;
         assert!(session.content(digest).await.unwrap().is_some());
         // The next one finds the first run's lease expired and clears it away.
-        daemon.session("default").await.lease(Duration::from_secs(3600)).await.unwrap();
+        daemon.session("default").await.lease(Duration::from_secs(3600), oci::Digest::of(b"manifest")).await.unwrap();
         assert!(session.content(digest).await.unwrap().is_some());
     }
 }
@@ -67,7 +67,7 @@ async fn a_lease_somebody_deleted_is_named() {
     for binary in binaries() {
         let daemon = Daemon::start(&binary).await;
         let session = daemon.session("default").await;
-        session.lease(Duration::from_secs(3600)).await.unwrap();
+        session.lease(Duration::from_secs(3600), oci::Digest::of(b"manifest")).await.unwrap();
         let run = |args: &[&str]| {
             let output = std::process::Command::new("ctr").args(["-a", &daemon.address()]).args(args).output().unwrap();
             String::from_utf8(output.stdout).unwrap()

@@ -16,7 +16,7 @@ fn labels(pairs: &[(&str, &str)]) -> Labels {
 /// Without a lease the garbage collector takes everything at any time, first of all right after the start.
 async fn leased(daemon: &Daemon, namespace: &str) -> Session {
     let session = daemon.session(namespace).await;
-    session.lease(Duration::from_secs(3600)).await.unwrap();
+    session.lease(Duration::from_secs(3600), oci::Digest::of(b"manifest")).await.unwrap();
     session
 }
 

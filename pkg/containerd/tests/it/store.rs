@@ -142,7 +142,7 @@ async fn a_root_that_is_not_this_containerds_is_seen_through() {
         // It names the first one's root as its own and has another there.
         let pod = Daemon::in_a_pod(&binary, &daemon.path().join("root")).await;
         let session = pod.session("default").await;
-        session.lease(std::time::Duration::from_secs(3600)).await.unwrap();
+        session.lease(std::time::Duration::from_secs(3600), oci::Digest::of(b"manifest")).await.unwrap();
         let spool = pod.path().join("spool");
         let error = session.open_store(StoreChoice::Direct, Some(&spool)).await.unwrap_err();
         assert!(error.is_usage() && error.to_string().contains("another containerd"), "{error}");
@@ -156,7 +156,7 @@ async fn a_root_that_is_not_this_containerds_is_seen_through() {
         assert_eq!(session.read_content(Digest::of(&bytes), 1 << 20).await.unwrap(), bytes);
         // Taken by another namespace it is read through containerd.
         let other = pod.session("other").await;
-        other.lease(std::time::Duration::from_secs(3600)).await.unwrap();
+        other.lease(std::time::Duration::from_secs(3600), oci::Digest::of(b"manifest")).await.unwrap();
         let store = other.open_store(StoreChoice::Auto, Some(&spool)).await.unwrap();
         let adopted = store.adopt(&descriptor(&bytes), &no_labels()).await.unwrap().unwrap();
         assert_eq!((adopted.how(), adopted.path()), (How::Hashed, None));
@@ -253,7 +253,7 @@ async fn a_ref_held_by_another_client_is_waited_for_and_then_taken_over() {
         eventually("the other client writes", async || ingested(&daemon) == 1 << 20).await;
 
         let session = daemon.session("default").await;
-        session.lease(std::time::Duration::from_secs(3600)).await.unwrap();
+        session.lease(std::time::Duration::from_secs(3600), oci::Digest::of(b"manifest")).await.unwrap();
         let spool = daemon.path().join("second-spool");
         let (store, heard) = listen(session.open_store(StoreChoice::Api, Some(&spool)).await.unwrap());
         let second = {

@@ -170,6 +170,7 @@ fn a_blob_changed_after_its_proof_is_not_linked() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "the scene is set by path, as somebody else would")]
 fn a_blob_replaced_by_path_is_linked_as_it_was_proved() {
     let scene = Scene::new();
     let other = scene.blob.with_extension("other");
