@@ -1,9 +1,13 @@
 //! The binary as a user meets it: exit code, stdout, stderr.
 
 mod command_line;
+mod kinds;
 mod main_job;
+mod others;
 mod password;
+mod records;
 mod stage;
+mod store_choice;
 mod what_is_here;
 
 use std::{

@@ -27,9 +27,8 @@ impl Expected {
         let diff_ids = json(&blob(&config))["rootfs"]["diff_ids"].clone();
         let chain = chain_ids(diff_ids.as_array().unwrap().iter().map(|diff_id| diff_id.as_str().unwrap()));
         let layers = document["layers"].as_array().unwrap().iter().zip(chain);
-        let layers = layers.map(|(layer, chain)| {
-            (layer["digest"].as_str().unwrap().to_owned(), layer["size"].as_u64().unwrap(), chain)
-        });
+        let layers =
+            layers.map(|(layer, chain)| (layer["digest"].as_str().unwrap().to_owned(), layer["size"].as_u64().unwrap(), chain));
         let layers = layers.collect();
         Self { manifest, config, layers }
     }

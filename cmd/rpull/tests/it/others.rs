@@ -1,0 +1,170 @@
+//! Other clients at work on the same containerd, in the middle of a pull: the image appears whole or not at all.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use testkit::{
+    fault::{Content, Server},
+    image::{Blob, Image, Layer},
+};
+
+use crate::stage::{Output, Stage, chain_of, eventually, finish, native, network, on_each_daemon, size_of};
+
+/// An image whose last layer takes its time, and the server that has it.
+struct Slow {
+    image: Image,
+    server: Server,
+    reference: String,
+}
+
+impl Slow {
+    /// The last layer comes at 300 KiB a second, in one connection: two seconds and more.
+    fn new(seed: u64) -> Self {
+        let small = [seed, seed + 1].map(|seed| Layer::overlaybd(Blob { seed, data: 64 << 10 }));
+        let large = Layer::overlaybd(Blob { seed: seed + 2, data: 1 << 20 });
+        let image = Image::new(small.into_iter().chain([large]).collect());
+        let mut server = Server::builder().manifest("1", image.media_type(), &image.manifest());
+        for bytes in image.layers().iter().map(Layer::bytes).chain([image.config()]) {
+            server = server.blob(&Content::bytes(bytes));
+        }
+        let server = server.rate(300_000.0).start();
+        let reference = format!("{}/slow:1", server.address());
+        Self { image, server, reference }
+    }
+
+    /// Pulls, and does `meanwhile` when the lower layers are committed and the last is on its way.
+    fn pull(&self, stage: &Stage, meanwhile: impl FnOnce()) -> Output {
+        let mut command = stage.command(["--max-connections", "2", "--store", "direct", &self.reference]);
+        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+        let child = command.spawn().unwrap();
+        let lower = &chain_of(&self.image)[1];
+        eventually(|| stage.snapshot(lower)).expect("the lower layers are committed");
+        meanwhile();
+        let output = finish(child);
+        assert!(self.server.count().requests > 0);
+        output
+    }
+}
+
+/// Safety 8, 17: links that are not yet content, and content that is not yet an image, survive any collection.
+#[test]
+fn a_garbage_collector_running_all_the_time_does_no_harm() {
+    on_each_daemon("collected", |stage| {
+        let ended = AtomicBool::new(false);
+        let pull = |store: &str, seeds: std::ops::Range<u64>| {
+            for seed in seeds.step_by(3) {
+                let image = native(&[seed, seed + 1, seed + 2]);
+                let reference = image.push(stage.registry(), "collected", &format!("v{seed}"));
+                stage.pull(["--store", store, &reference]);
+                let record = stage.image(&reference).unwrap();
+                assert_eq!(record.labels["rpull/complete"], image.digest().to_string());
+                for (layer, chain) in image.layers().iter().zip(chain_of(&image)) {
+                    assert!(stage.content(&layer.digest.to_string()).is_some() && stage.snapshot(&chain).is_some());
+                    assert_eq!(std::fs::read(stage.commit_file(layer)).unwrap(), layer.bytes());
+                    assert_eq!(std::fs::read(stage.blob(&layer.digest.to_string())).unwrap(), layer.bytes());
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let other = stage.in_namespace("collector");
+                while !ended.load(Ordering::Relaxed) {
+                    other.ctr(["leases", "create", "--id", "collect"]);
+                    other.ctr(["leases", "rm", "--sync", "collect"]);
+                }
+            });
+            let pulls = [scope.spawn(|| pull("direct", 500..515)), scope.spawn(|| pull("api", 515..530))];
+            let outcomes = pulls.map(std::thread::ScopedJoinHandle::join);
+            ended.store(true, Ordering::Relaxed);
+            for outcome in outcomes {
+                outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            }
+        });
+        stage.assert_nothing_unfinished();
+        assert_eq!(stage.leases(), Vec::<String>::new());
+    });
+}
+
+/// Safety 18: what went before the record was set is missed by the proof.
+#[test]
+fn content_that_another_client_deletes_in_the_middle_is_missed() {
+    on_each_daemon("deleted-content", |stage| {
+        let slow = Slow::new(540);
+        let output = slow.pull(&stage, || {
+            stage.ctr(["content", "rm", &slow.image.layers()[0].digest.to_string()]);
+        });
+        assert_gone_or_whole(&stage, &slow, &output);
+    });
+}
+
+/// Safety 18.
+#[test]
+fn a_snapshot_that_another_client_deletes_in_the_middle_is_missed() {
+    on_each_daemon("deleted-snapshot", |stage| {
+        let slow = Slow::new(550);
+        let output = slow.pull(&stage, || {
+            let chain = chain_of(&slow.image);
+            stage.ctr(["snapshots", "--snapshotter", "overlaybd", "rm", &chain[1]]);
+        });
+        assert_gone_or_whole(&stage, &slow, &output);
+    });
+}
+
+/// Safety 17, 18: the lease is what keeps everything; a collection at once takes what it held.
+#[test]
+fn a_lease_that_another_client_deletes_in_the_middle_is_missed() {
+    on_each_daemon("deleted-lease", |stage| {
+        let slow = Slow::new(560);
+        let output = slow.pull(&stage, || {
+            let [lease] = &stage.leases()[..] else { panic!("a pull has one lease") };
+            stage.ctr(["leases", "rm", "--sync", lease]);
+        });
+        assert_gone_or_whole(&stage, &slow, &output);
+    });
+}
+
+#[test]
+fn a_record_that_another_client_deletes_in_the_middle_is_set_again() {
+    on_each_daemon("deleted-record", |stage| {
+        let slow = Slow::new(570);
+        stage.pull(["--lazy", &slow.reference]);
+        let mut command = stage.command([&slow.reference]);
+        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+        let child = command.spawn().unwrap();
+        eventually(|| stage.content(&slow.image.layers()[0].digest.to_string())).expect("the lowest layer arrives");
+        stage.remove_image(&slow.reference);
+        let output = finish(child);
+        output.succeeds();
+        stage.assert_whole(&slow.reference, &slow.image);
+    });
+}
+
+/// Two pulls of one image at the same time: each blob crosses the network once (safety 3).
+#[test]
+fn two_pulls_of_one_image_share_the_work() {
+    on_each_daemon("at-once", |stage| {
+        let slow = Slow::new(580);
+        let pull = |namespace: &'static str| {
+            let (stage, reference) = (stage.in_namespace(namespace), slow.reference.clone());
+            std::thread::spawn(move || stage.pull([reference]))
+        };
+        let pulls = [pull("at-once"), pull("at-once"), pull("at-once-2")];
+        let receipts = pulls.map(|pull| pull.join().expect("a pull succeeds"));
+        stage.assert_whole(&slow.reference, &slow.image);
+        stage.in_namespace("at-once-2").assert_whole(&slow.reference, &slow.image);
+        let fetched: u64 = receipts.iter().map(network).sum();
+        assert_eq!(fetched, size_of(&slow.image), "{receipts:#?}");
+    });
+}
+
+/// Either all is there, or it is said that something is not, and nothing is visible; and the next run puts it right.
+fn assert_gone_or_whole(stage: &Stage, slow: &Slow, output: &Output) {
+    if output.code == 0 {
+        stage.assert_whole(&slow.reference, &slow.image);
+        return;
+    }
+    let stderr = output.fails_with(7);
+    assert!(stderr.contains("\nhint: "), "{stderr}");
+    stage.assert_nothing_visible(&slow.reference);
+    stage.pull([&slow.reference]);
+    stage.assert_whole(&slow.reference, &slow.image);
+}
