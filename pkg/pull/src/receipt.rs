@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::{
     chain::Standing,
+    overlaybd::LayerKind,
     plan::{Action, Plan},
     work::Outcome,
 };
@@ -182,6 +183,8 @@ pub(crate) fn layers(layers: &[Layer], plan: &Plan, outcomes: &[Outcome]) -> Vec
         let source = arrived.map(|arrived| arrived.source);
         let came = match (outcome.standing, planned.action, source) {
             (Standing::Lazy, ..) => Came::Lazy,
+            // Its metadata is here, its data is not.
+            _ if planned.kind == LayerKind::Turbo => Came::Lazy,
             (_, Action::Keep, _) => Came::Kept,
             (_, _, Some(Source::Network)) => Came::Fetched,
             _ => Came::Attached,
