@@ -18,12 +18,12 @@ pub struct Limits {
     pub least_range: NonZeroU64,
     /// Bytes per second over the whole run, `None` for as fast as it goes.
     pub rate: Option<NonZeroU64>,
-    /// How long goodput is measured before the number of connections changes. 80 ms: several frames of every connection.
+    /// How long goodput is measured before the number of connections changes. 60 ms: several frames of every connection.
     pub growth_window: Duration,
-    /// Part of the proportional gain that a step must bring to count as growth. 0.4: doubling must bring 40 % more,
-    /// well above noise and well below the 100 % of a link that limits each connection.
+    /// Part of the proportional gain that a step must bring for another one. 0.6: doubling must bring 60 % more, above
+    /// the noise of a busy machine and below the 100 % of a link that limits each connection.
     pub growth_gain: f64,
-    /// Pause after a host pushed back before its number grows again.
+    /// Pause before another step is tried after one that brought nothing, or after a host pushed back.
     pub calm: Duration,
     /// A tail range that would end sooner than this is not worth a new request.
     pub steal_above: Duration,
@@ -49,16 +49,16 @@ impl Default for Limits {
             range_size: NonZeroU64::new(8 << 20).expect("not zero"),
             least_range: NonZeroU64::new(2 << 20).expect("not zero"),
             rate: None,
-            growth_window: Duration::from_millis(80),
-            growth_gain: 0.4,
+            growth_window: Duration::from_millis(60),
+            growth_gain: 0.6,
             calm: Duration::from_secs(10),
             steal_above: Duration::from_millis(100),
             stall: Duration::from_secs(30),
             slow_span: Duration::from_secs(10),
             slow_divisor: 8.0,
             floor: 16.0 * 1024.0,
-            reopen_pause: Duration::from_mins(1),
-            silence: Duration::from_mins(5),
+            reopen_pause: Duration::from_secs(60),
+            silence: Duration::from_secs(5 * 60),
         }
     }
 }
@@ -89,7 +89,7 @@ impl Default for RetryPolicy {
             progress: 64 << 10,
             first_pause: Duration::from_millis(200),
             longest_pause: Duration::from_secs(30),
-            longest_wait: Duration::from_mins(5),
+            longest_wait: Duration::from_secs(5 * 60),
             unreached: Duration::from_secs(10),
             seed: None,
         }

@@ -23,8 +23,8 @@ use blob::{Blob, Restart, Status};
 use connection::{Connection, State};
 use host::Host;
 
-/// How often the schedule wants to see what arrived while connections are open. 20 ms: a fraction of the growth window.
-const BEAT: Duration = Duration::from_millis(20);
+/// How often the schedule wants to see what arrived while connections are open. 10 ms: a fraction of the growth window.
+const BEAT: Duration = Duration::from_millis(10);
 
 /// See the module.
 #[derive(Debug)]
@@ -133,12 +133,11 @@ impl Schedule {
             let idle = !self.connections.values().any(|connection| connection.blob == id);
             let Some(blob) = self.blobs.get_mut(&id) else { continue };
             match blob.restart {
-                Restart::Ordered => {}
                 Restart::Wanted if idle => {
                     blob.restart = Restart::Ordered;
                     self.orders.push(Order::Restart { blob: id });
                 }
-                Restart::Wanted => {}
+                Restart::Wanted | Restart::Ordered => {}
                 Restart::No if blob.pieces.is_empty() && idle => {
                     self.blobs.remove(&id);
                     self.orders.push(Order::Finished { blob: id });

@@ -24,9 +24,9 @@ use tokio::{
 use super::{bucket::Bucket, driver::Message};
 use crate::{Answer, BlobId, ConnectionId, Fact};
 
-/// Frames are collected up to this before they go to a blocking thread. 256 KiB: the hop costs microseconds, the copy
-/// into the page cache a hundred of them.
-const COLLECT: usize = 256 << 10;
+/// Frames are collected up to this before they go to a blocking thread. 128 KiB: the hop costs a few microseconds, the
+/// copy into the page cache fifty; more would count 32 times against the memory ceiling.
+const COLLECT: usize = 128 << 10;
 /// Collected bytes of a slow connection are written after this, so that a crash loses little.
 const LINGER: Duration = Duration::from_millis(500);
 /// How long the end of a body may take after its last byte; later the connection is closed instead of kept.

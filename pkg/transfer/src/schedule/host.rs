@@ -9,8 +9,8 @@ use crate::Limits;
 const SETTLE: Duration = Duration::from_millis(30);
 /// Push-backs closer together than this are one: they answer requests that were made before the first was known.
 const ONE_PUSH: Duration = Duration::from_secs(1);
-/// A settled host is measured again when its goodput falls below this part of what it was.
-const FALLEN: f64 = 0.5;
+/// A step that brought less than this part of the proportional gain is taken back; one in between is kept, as the last.
+const WORTH_KEEPING: f64 = 0.2;
 
 /// One host of the run.
 #[derive(Debug)]
@@ -39,9 +39,7 @@ pub(super) struct Host {
 enum Growth {
     /// Number and goodput of the step before, and the measurement that runs.
     Growing { before: Option<(usize, f64)>, window: Option<Window> },
-    /// Found, with its goodput.
-    Settled { rate: f64, window: Option<Window> },
-    /// The host pushed back; nothing grows until then.
+    /// Found, or the host pushed back; another step is tried then, links change.
     Calm { until: Duration },
 }
 
@@ -143,30 +141,24 @@ impl Host {
             Growth::Growing { before, window } => {
                 let Some(rate) = measure(window, now, bytes, full, wait, span) else { return };
                 let before = *before;
-                self.step(before, rate, limits);
-            }
-            Growth::Settled { rate, window } => {
-                let Some(measured) = measure(window, now, bytes, full, wait, limits.slow_span) else { return };
-                if measured < *rate * FALLEN {
-                    self.growth = Growth::Growing { before: None, window: None };
-                }
+                self.step(now, before, rate, limits);
             }
         }
     }
 
-    fn step(&mut self, before: Option<(usize, f64)>, rate: f64, limits: &Limits) {
-        let more = |count: usize, base: f64| base * (1.0 + limits.growth_gain * (self.target as f64 / count as f64 - 1.0));
-        let grew = before.is_none_or(|(count, base)| rate >= more(count, base));
+    fn step(&mut self, now: Duration, before: Option<(usize, f64)>, rate: f64, limits: &Limits) {
+        // 0: nothing gained, 1: goodput grew as the number of connections did.
+        let gain = before.map_or(1.0, |(count, base)| (rate / base.max(1.0) - 1.0) / (self.target as f64 / count as f64 - 1.0));
         let next = (self.target * 2).min(limits.max_connections.get());
-        if grew && next > self.target {
+        if gain >= limits.growth_gain && next > self.target {
             self.growth = Growth::Growing { before: Some((self.target, rate)), window: None };
             self.target = next;
             return;
         }
-        if let Some((count, _)) = before.filter(|_| !grew) {
+        if let Some((count, _)) = before.filter(|_| gain < WORTH_KEEPING) {
             self.target = count;
         }
-        self.growth = Growth::Settled { rate, window: None };
+        self.growth = Growth::Calm { until: now + limits.calm };
     }
 }
 
@@ -184,7 +176,7 @@ fn measure(window: &mut Option<Window>, now: Duration, bytes: u64, full: bool, w
         *window_now = Window { from: now, bytes: Some(bytes) };
         return None;
     };
-    let covered = now - window_now.from;
+    let covered = now.saturating_sub(window_now.from);
     if covered < span {
         return None;
     }

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use registry::Options;
-use testkit::fault::{Content, Fault, Server};
+use testkit::fault::{Builder, Content, Fault, Server};
 use transfer::{Class, Error};
 
 use crate::stage::{MIB, Stage, descriptor, repository, repository_with};
@@ -111,7 +111,7 @@ async fn a_cancelled_fetch_lets_go_and_the_next_one_goes_on() {
 async fn several_blobs_share_one_budget() {
     let stage = Stage::new();
     let contents: Vec<_> = (0..6).map(|seed| Content::random(100 + seed, 3 * MIB)).collect();
-    let server = contents.iter().fold(Server::builder(), |builder, content| builder.blob(content)).start();
+    let server = contents.iter().fold(Server::builder(), Builder::blob).start();
     let repository = repository(&server);
     tokio::join!(
         stage.fetch_right(&repository, &contents[0]),
