@@ -34,6 +34,16 @@ impl Probe {
         Self { session, scratch, snapshotter, proved: Arc::default() }
     }
 
+    /// Does the snapshotter answer? Asked before a long fetch. containerd itself knows what there is, so that only a snapshot to be
+    /// made gets through to the snapshotter.
+    pub(crate) async fn answers(&self) -> Result<(), Error> {
+        let key = unique_key();
+        let labels = overlaybd::probe_labels(&key);
+        let (session, snapshotter, name) = (self.session.clone(), self.snapshotter.clone(), key.clone());
+        self.scratch.make(&key, async move { session.prepare(&snapshotter, &name, None, &labels).await }).await?;
+        self.scratch.remove(&key).await
+    }
+
     /// The directories of `chain` (chain ids, bottom first), all of them committed.
     pub(crate) async fn directories(&self, chain: &[Digest]) -> Result<Directories, Error> {
         let Some(top) = chain.last().copied() else {

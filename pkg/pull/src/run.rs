@@ -66,7 +66,7 @@ impl Puller {
     }
 
     async fn pull_under_lease(&self, reference: &Reference) -> Result<Receipt, Error> {
-        // A snapshotter that is unknown or down is found out before anything crosses the network.
+        // A snapshotter that containerd does not know is found out before anything crosses the network.
         self.session.stat(&self.options.snapshotter, "").await?;
         let clock = Clock::start();
         let repository = self.registry.repository(reference)?;
@@ -122,6 +122,9 @@ impl Pull<'_> {
         let here = inventory::look(session, &store, probe, snapshotter, &image.layers, &self.kinds).await?;
         let plan = Plan::new(&image.layers, &self.kinds, &here.layers, options.lazy);
         self.check_space(&store, &plan).await?;
+        if plan.bytes_to_fetch() > 0 {
+            probe.answers().await?;
+        }
         progress.emit(&Event::Planned { layers: plan.layers.len(), to_fetch: plan.bytes_to_fetch() });
         documents::write(session, self.reference, image).await?;
         let blobs = Blobs {
@@ -164,8 +167,12 @@ impl Pull<'_> {
                 Notice::Fallback { digest, why } => format!("{digest} went through the api store: {why}"),
                 _ => return,
             };
-            progress.emit(&Event::Warning { text: text.clone() });
-            warnings.lock().unwrap_or_else(PoisonError::into_inner).push(text);
+            let mut warnings = warnings.lock().unwrap_or_else(PoisonError::into_inner);
+            // A file is looked at again after a wait, and found as it was.
+            if !warnings.contains(&text) {
+                progress.emit(&Event::Warning { text: text.clone() });
+                warnings.push(text);
+            }
         }))
     }
 
