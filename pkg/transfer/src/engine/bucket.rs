@@ -31,3 +31,20 @@ impl Bucket {
         (*paid_until).checked_sub(BURST).map_or(now, |at| at.max(now))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_takers_pay_into_one_bucket() {
+        let bucket = Bucket::new(NonZeroU64::new(1000).unwrap());
+        let begin = Instant::now();
+        bucket.take(1000);
+        let second = bucket.take(2000);
+        assert!(second >= begin + Duration::from_millis(2900));
+        // Within the burst nobody waits.
+        let idle = Bucket::new(NonZeroU64::new(1_000_000).unwrap());
+        assert!(idle.take(1000) <= Instant::now());
+    }
+}
