@@ -7,7 +7,7 @@ use testkit::image::{Blob, Image, Layer};
 
 use crate::{
     main_job,
-    stage::{Stage, chain_of, each, native, network, on_each_daemon, size_of},
+    stage::{COMMITTED, Stage, chain_of, each, native, network, on_each_daemon, size_of},
 };
 
 fn overlaybd(seed: u64) -> Layer {
@@ -16,8 +16,9 @@ fn overlaybd(seed: u64) -> Layer {
 
 /// Two plain layers, each of another compression.
 fn plain(salt: &str) -> [Image; 3] {
-    let layer = |make: fn(&[(&str, &[u8])]) -> Layer, name: &str| make(&[(name, format!("{salt} {name}").as_bytes())]);
-    [Layer::tar, Layer::tar_gzip, Layer::tar_zstd].map(|make| Image::new(vec![layer(make, "lower"), layer(make, "upper")]))
+    let (lower, upper) = (format!("{salt} lower"), format!("{salt} upper"));
+    let (lower, upper) = ([("lower", lower.as_bytes())], [("upper", upper.as_bytes())]);
+    [Layer::tar, Layer::tar_gzip, Layer::tar_zstd].map(|make| Image::new(vec![make(&lower), make(&upper)]))
 }
 
 #[test]
@@ -55,7 +56,7 @@ fn assert_plain(stage: &Stage, snapshotter: &str, image: &Image) {
     let mut parent = String::new();
     for (layer, chain) in image.layers().iter().zip(chain_of(image)) {
         let snapshot = stage.snapshot_of(snapshotter, &chain).expect("a layer has its snapshot");
-        assert_eq!((snapshot.kind, snapshot.parent), (3, parent));
+        assert_eq!((snapshot.kind, snapshot.parent), (COMMITTED, parent));
         assert!(!snapshot.labels.keys().any(|key| key.contains("overlaybd/")), "{:?}", snapshot.labels);
         let content = stage.content(&layer.digest.to_string()).expect("a layer is content");
         assert_eq!(content.labels["containerd.io/uncompressed"], layer.diff_id.to_string());

@@ -7,6 +7,7 @@ mod others;
 mod password;
 mod records;
 mod stage;
+mod stop;
 mod store_choice;
 mod what_is_here;
 

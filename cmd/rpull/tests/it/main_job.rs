@@ -6,7 +6,7 @@ use std::{fs, path::Path};
 use serde_json::Value;
 use testkit::{Containerd, Daemons};
 
-use crate::stage::{OVERLAYBD, Stage, chain_ids, inode, network};
+use crate::stage::{COMMITTED, OVERLAYBD, Stage, chain_ids, inode, network, say};
 
 /// The image of `testdata/obd-image`.
 struct Expected {
@@ -55,7 +55,7 @@ pub(crate) fn image() -> std::path::PathBuf {
 fn an_overlaybd_image_is_pulled_whole_and_leaves_nothing_when_it_goes() {
     for daemon in Daemons::available() {
         for store in ["direct", "api"] {
-            eprintln!("containerd {}, store {store}", daemon.label);
+            say(&format!("containerd {}, store {store}", daemon.label));
             let stage = Stage::on(&daemon);
             let reference = stage.registry().push_oci_layout(&image(), "obd", "t/obd");
             let expected = Expected::read();
@@ -94,7 +94,7 @@ fn assert_whole(stage: &Stage, reference: &str, expected: &Expected) {
         assert_eq!(content.labels["containerd.io/distribution.source.127.0.0.1"], "t/obd");
 
         let snapshot = stage.snapshot(chain).expect("a layer has its snapshot");
-        assert_eq!((snapshot.kind, &snapshot.parent), (3, &parent));
+        assert_eq!((snapshot.kind, &snapshot.parent), (COMMITTED, &parent));
         let size = size.to_string();
         for (key, value) in [
             ("containerd.io/snapshot.ref", chain.as_str()),

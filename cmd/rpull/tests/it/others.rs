@@ -1,18 +1,24 @@
 //! Other clients at work on the same containerd, in the middle of a pull: the image appears whole or not at all.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::{
+    fs,
+    io::Read as _,
+    os::unix::fs::MetadataExt as _,
+    process::{Child, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use testkit::{
     fault::{Content, Server},
     image::{Blob, Image, Layer},
 };
 
-use crate::stage::{Output, Stage, chain_of, eventually, finish, native, network, on_each_daemon, size_of};
+use crate::stage::{Output, Stage, chain_of, daemons, eventually, finish, native, network, on_each_daemon, size_of};
 
 /// An image whose last layer takes its time, and the server that has it.
 struct Slow {
     image: Image,
-    server: Server,
+    _server: Server,
     reference: String,
 }
 
@@ -28,20 +34,23 @@ impl Slow {
         }
         let server = server.rate(300_000.0).start();
         let reference = format!("{}/slow:1", server.address());
-        Self { image, server, reference }
+        Self { image, _server: server, reference }
     }
 
-    /// Pulls, and does `meanwhile` when the lower layers are committed and the last is on its way.
-    fn pull(&self, stage: &Stage, meanwhile: impl FnOnce()) -> Output {
+    /// Begins a pull and waits until the lower layers are committed and the last is on its way.
+    fn begin(&self, stage: &Stage) -> Child {
         let mut command = stage.command(["--max-connections", "2", "--store", "direct", &self.reference]);
-        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
-        let child = command.spawn().unwrap();
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let lower = &chain_of(&self.image)[1];
         eventually(|| stage.snapshot(lower)).expect("the lower layers are committed");
+        child
+    }
+
+    /// Pulls, and does `meanwhile` in the middle.
+    fn pull(&self, stage: &Stage, meanwhile: impl FnOnce()) -> Output {
+        let child = self.begin(stage);
         meanwhile();
-        let output = finish(child);
-        assert!(self.server.count().requests > 0);
-        output
+        finish(child)
     }
 }
 
@@ -127,15 +136,65 @@ fn a_record_that_another_client_deletes_in_the_middle_is_set_again() {
     on_each_daemon("deleted-record", |stage| {
         let slow = Slow::new(570);
         stage.pull(["--lazy", &slow.reference]);
-        let mut command = stage.command([&slow.reference]);
-        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
-        let child = command.spawn().unwrap();
+        let child = stage.command([&slow.reference]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         eventually(|| stage.content(&slow.image.layers()[0].digest.to_string())).expect("the lowest layer arrives");
         stage.remove_image(&slow.reference);
         let output = finish(child);
         output.succeeds();
         stage.assert_whole(&slow.reference, &slow.image);
     });
+}
+
+#[test]
+fn a_containerd_that_dies_in_the_middle_costs_only_what_was_under_way() {
+    for daemon in daemons() {
+        let mut stage = Stage::on(&daemon);
+        let slow = Slow::new(590);
+        let child = slow.begin(&stage);
+        stage.containerd_mut().kill();
+        let output = finish(child);
+        assert!(output.fails_with(7).contains("does not answer"), "{output:#?}");
+        stage.containerd_mut().restart();
+        assert!(stage.image(&slow.reference).is_none());
+        let receipt = stage.pull([&slow.reference]);
+        assert!(network(&receipt) <= slow.image.layers()[2].size, "{receipt:#}");
+        stage.assert_whole(&slow.reference, &slow.image);
+    }
+}
+
+/// Safety 1, 4: killed between link and COMMIT, or between COMMIT and the drop of the spool's name, the entry is the very file
+/// that others read already. Nobody writes to it again.
+#[test]
+fn a_published_file_is_never_written_to_again() {
+    for daemon in daemons() {
+        let stage = Stage::on(&daemon);
+        let slow = Slow::new(595);
+        let mut child = slow.begin(&stage);
+        let pid = i32::try_from(stage.containerd().pid().unwrap()).unwrap();
+        let containerd = rustix::process::Pid::from_raw(pid).unwrap();
+        rustix::process::kill_process(containerd, rustix::process::Signal::STOP).unwrap();
+        let layer = &slow.image.layers()[2];
+        let blob = stage.blob(&layer.digest.to_string());
+        let linked = eventually(|| blob.exists().then_some(()));
+        child.kill().unwrap();
+        rustix::process::kill_process(containerd, rustix::process::Signal::CONT).unwrap();
+        linked.expect("the file is linked while containerd sleeps");
+        assert_eq!(finish(child).code, 137);
+
+        // The descriptor shows what becomes of this inode, whatever becomes of its name.
+        let mut published = fs::File::open(&blob).unwrap();
+        for entry in fs::read_dir(stage.spool()).unwrap().flatten() {
+            if entry.file_name() != *layer.digest.hex() {
+                fs::write(entry.path(), b"damaged").unwrap();
+            }
+        }
+        stage.pull([&slow.reference]);
+        stage.assert_whole(&slow.reference, &slow.image);
+        let mut bytes = Vec::new();
+        published.read_to_end(&mut bytes).unwrap();
+        assert_eq!(bytes, layer.bytes());
+        assert_eq!(published.metadata().unwrap().mode() & 0o7777, 0o444);
+    }
 }
 
 /// Two pulls of one image at the same time: each blob crosses the network once (safety 3).

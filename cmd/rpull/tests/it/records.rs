@@ -134,7 +134,7 @@ fn what_ctr_accepts_is_recorded_as_typed_and_the_rest_as_docker_reads_it() {
             (format!("{host}/names"), format!("{host}/names:latest")),
         ] {
             stage.pull([&typed]);
-            assert_eq!(stage.images(), [recorded.clone()], "{typed}");
+            assert_eq!(stage.images(), std::slice::from_ref(&recorded), "{typed}");
             stage.assert_whole(&recorded, &image);
             stage.remove_image(&recorded);
         }

@@ -34,6 +34,9 @@ const POLL: Duration = Duration::from_millis(20);
 /// containerd's own name for the snapshotter.
 pub(crate) const OVERLAYBD: &str = "overlaybd";
 
+/// Kind of a committed snapshot on the wire.
+pub(crate) const COMMITTED: i32 = 3;
+
 /// How a run of rpull ended.
 #[derive(Debug)]
 pub(crate) struct Output {
@@ -67,14 +70,25 @@ struct Client {
 /// Halls in use, by daemon: tests that run at the same time share one, and the last to end takes it down.
 static HALLS: Mutex<Vec<(String, Weak<Hall>)>> = Mutex::new(Vec::new());
 
-/// Runs the story on the oldest and the newest daemon there is, in the namespace (and repository) `name` of a shared stage.
+/// The oldest and the newest daemon there is.
+pub(crate) fn daemons() -> Vec<Daemon> {
+    let mut daemons = Daemons::available();
+    let last = daemons.pop();
+    daemons.into_iter().take(1).chain(last).collect()
+}
+
+/// Runs the story on the oldest and the newest daemon, in the namespace (and repository) `name` of a shared stage.
 pub(crate) fn on_each_daemon(name: &str, story: impl Fn(Stage)) {
-    let daemons = Daemons::available();
-    let last = daemons.len() - 1;
-    for daemon in daemons.iter().enumerate().filter(|(at, _)| *at == 0 || *at == last).map(|(_, daemon)| daemon) {
-        eprintln!("on containerd {}", daemon.label);
-        story(Stage::shared(daemon, name));
+    for daemon in daemons() {
+        say(&format!("on containerd {}", daemon.label));
+        story(Stage::shared(&daemon, name));
     }
+}
+
+/// Tells whoever reads the test's output.
+#[expect(clippy::print_stderr, reason = "shown when the test fails")]
+pub(crate) fn say(text: &str) {
+    eprintln!("{text}");
 }
 
 impl Output {
@@ -175,17 +189,9 @@ impl Stage {
 
     /// Runs the daemon's `ctr` in this namespace; its standard output.
     pub(crate) fn ctr<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> String {
-        self.containerd().ctr_ok(self.in_its_namespace(args))
-    }
-
-    /// Runs the daemon's `ctr` in this namespace, whether it succeeds or not.
-    pub(crate) fn try_ctr<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> std::process::Output {
-        self.containerd().ctr(self.in_its_namespace(args))
-    }
-
-    fn in_its_namespace<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Vec<std::ffi::OsString> {
         let namespace = ["--namespace", &self.namespace].map(Into::into);
-        namespace.into_iter().chain(args.into_iter().map(|arg| arg.as_ref().to_owned())).collect()
+        let args = args.into_iter().map(|arg| arg.as_ref().to_owned());
+        self.containerd().ctr_ok(namespace.into_iter().chain(args).collect::<Vec<std::ffi::OsString>>())
     }
 
     /// Deletes an image and waits for the garbage collector.
@@ -320,7 +326,7 @@ impl Stage {
             let digest = layer.digest.to_string();
             assert!(self.content(&digest).is_some(), "content {digest} is missing");
             let snapshot = self.snapshot(&chain).expect("a layer has its snapshot");
-            assert_eq!((snapshot.kind, snapshot.parent), (3, parent));
+            assert_eq!((snapshot.kind, snapshot.parent), (COMMITTED, parent));
             let blob = self.blob(&digest);
             let files = self.directories_of(&digest);
             assert!(!files.is_empty(), "layer {digest} has no directory");
@@ -334,20 +340,26 @@ impl Stage {
         assert_eq!(self.leases(), Vec::<String>::new());
     }
 
-    /// Asserts that there is no record of that name and nothing unfinished.
+    /// Asserts that there is no record of that name and no unfinished snapshot. An ingest may be left: it goes with its lease, or
+    /// when the next client wants its ref.
     #[track_caller]
     pub(crate) fn assert_nothing_visible(&self, reference: &str) {
         assert!(self.image(reference).is_none(), "there is a record of {reference}");
-        self.assert_nothing_unfinished();
+        self.assert_no_active_snapshot();
     }
 
     /// Asserts that nothing unfinished is left in this namespace: no active snapshot or view, no ingest.
     #[track_caller]
     pub(crate) fn assert_nothing_unfinished(&self) {
-        let unfinished: Vec<_> = self.snapshots().into_iter().filter(|info| info.kind != 3).map(|info| info.name).collect();
-        assert_eq!(unfinished, Vec::<String>::new());
+        self.assert_no_active_snapshot();
         let ingests = self.ctr(["content", "active"]);
         assert_eq!(ingests.lines().skip(1).collect::<Vec<_>>(), Vec::<&str>::new(), "ingests are left");
+    }
+
+    #[track_caller]
+    fn assert_no_active_snapshot(&self) {
+        let unfinished = self.snapshots().into_iter().filter(|info| info.kind != COMMITTED).map(|info| info.name);
+        assert_eq!(unfinished.collect::<Vec<_>>(), Vec::<String>::new());
     }
 
     fn ask<Q, A, F>(&self, call: impl FnOnce(Channel, Request<Q>) -> F, message: Q) -> Result<A, Status>

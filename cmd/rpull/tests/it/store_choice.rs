@@ -2,9 +2,9 @@
 
 use std::{fs, path::Path};
 
-use testkit::{ContainerdOptions, Daemons, image::Image};
+use testkit::{ContainerdOptions, image::Image};
 
-use crate::stage::{Stage, each, native, network, on_each_daemon, size_of};
+use crate::stage::{Stage, daemons, each, native, network, on_each_daemon, size_of};
 
 /// tmpfs on every Linux: another filesystem than a temporary directory of the tests.
 const ELSEWHERE: &str = "/dev/shm";
@@ -48,9 +48,8 @@ fn a_spool_on_the_same_filesystem_serves_the_direct_store() {
 /// Safety 6, 7: every namespace has to bring its own bytes, and nothing proved for one is used for another.
 #[test]
 fn isolated_namespaces_each_fetch_for_themselves() {
-    let daemons = Daemons::available();
-    for daemon in [daemons.first(), daemons.last()].into_iter().flatten() {
-        let stage = Stage::with(daemon, ContainerdOptions { isolated: true, ..ContainerdOptions::default() });
+    for daemon in daemons() {
+        let stage = Stage::with(&daemon, ContainerdOptions { isolated: true, ..ContainerdOptions::default() });
         let image = native(&[420, 421]);
         let reference = image.push(stage.registry(), "t/isolated", "1");
         let output = stage.rpull(["--store", "direct", &reference]);

@@ -9,7 +9,7 @@ use std::{
 
 use testkit::{Daemons, image::Layer};
 
-use crate::stage::{Stage, chain_of, each, inode, native, network, on_each_daemon, size_of};
+use crate::stage::{Stage, chain_of, each, inode, native, network, on_each_daemon, say, size_of};
 
 /// Safety 9: a blob of another namespace is hashed and costs no network, in either store.
 #[test]
@@ -211,12 +211,12 @@ fn a_snapshot_root_on_another_filesystem_gets_copies() {
 #[test]
 fn an_image_that_upstream_pulled_becomes_whole_in_place() {
     let Some(upstream) = std::env::var_os("UPSTREAM_CTR").filter(|path| !path.is_empty()) else {
-        eprintln!("UPSTREAM_CTR is not set: upstream's client is left out");
+        say("UPSTREAM_CTR is not set: upstream's client is left out");
         return;
     };
     on_each_daemon("upstream", |stage| {
         if !stage.snapshotter().is_real() {
-            eprintln!("the snapshotter is the stand-in: upstream's client is left out");
+            say("the snapshotter is the stand-in: upstream's client is left out");
             return;
         }
         for (mode, seed) in [(None, 190), (Some("--download-blobs"), 192)] {
@@ -273,7 +273,7 @@ impl Tmpfs {
         if output.status.success() {
             return Some(Self(path.to_owned()));
         }
-        eprintln!("NOT TESTED, mount is not permitted: {}", String::from_utf8_lossy(&output.stderr));
+        say(&format!("NOT TESTED, mount is not permitted: {}", String::from_utf8_lossy(&output.stderr)));
         None
     }
 }
