@@ -76,12 +76,19 @@ impl Chain<'_> {
     /// Puts the blob into a snapshot that is committed already: lazy until now, or with a file that is not right or not the link.
     pub(crate) async fn attach(&self, layer: &Layer, blob: &Committed, fs: Option<&Path>) -> Result<Standing, Error> {
         match (blob.path(), fs) {
-            (Some(path), Some(fs)) => place(path, fs, layer).await.map(Standing::File),
-            _ if self.is_lazy(layer).await? => Err(Error::Unproved {
-                what: format!("snapshot {}", layer.chain_id),
-                why: "an earlier pull committed it lazily, and its directory cannot be reached from here to make it whole"
-                    .to_owned(),
-            }),
+            (Some(path), Some(fs)) => {
+                if let Some(label) = self.missing_label(layer).await? {
+                    let why =
+                        format!("its label {label} is missing or another layer's, so that no device would find the blob in it");
+                    return Err(Error::Unusable { chain_id: layer.chain_id, layer: layer.descriptor.digest, why });
+                }
+                prove_directory(fs, layer, None).await?;
+                place(path, fs, layer).await.map(Standing::File)
+            }
+            _ if self.is_lazy(layer).await? => {
+                let why = "it was committed lazily, and its directory cannot be reached from here to make it whole".to_owned();
+                Err(Error::Unusable { chain_id: layer.chain_id, layer: layer.descriptor.digest, why })
+            }
             _ => Ok(Standing::Committed),
         }
     }
@@ -115,10 +122,12 @@ impl Chain<'_> {
         {
             let fs = overlaybd::active_directory(mounts)?;
             if fs.is_dir() {
-                let (directory, digest) = (fs.clone(), layer.descriptor.digest);
-                blocking(move || Ok(overlaybd::prove_directory(&directory, digest, Some(asked))?)).await?;
+                prove_directory(&fs, layer, Some(asked)).await?;
                 return place(path, &fs, layer).await.map(Standing::File);
             }
+        }
+        if kind.links() {
+            overlaybd::check_reply(mounts, layer.descriptor.digest)?;
         }
         let actual = self.session.apply(&layer.descriptor, mounts).await?;
         if actual != layer.diff_id {
@@ -128,9 +137,16 @@ impl Chain<'_> {
     }
 
     async fn is_lazy(&self, layer: &Layer) -> Result<bool, Error> {
+        Ok(overlaybd::is_lazy(&self.committed_labels(layer).await?))
+    }
+
+    async fn missing_label(&self, layer: &Layer) -> Result<Option<&'static str>, Error> {
+        Ok(overlaybd::missing_label(&self.committed_labels(layer).await?, layer, LayerKind::Native))
+    }
+
+    async fn committed_labels(&self, layer: &Layer) -> Result<Labels, Error> {
         let info = self.session.stat(self.snapshotter, &layer.chain_id.to_string()).await?;
-        let info = info.ok_or_else(|| Error::Gone { what: format!("snapshot {}", layer.chain_id) })?;
-        Ok(overlaybd::is_lazy(&info.labels))
+        Ok(info.ok_or_else(|| Error::Gone { what: format!("snapshot {}", layer.chain_id) })?.labels)
     }
 
     /// The snapshotter must have counted the file we see: else it looked into another directory (safety 13).
@@ -173,6 +189,11 @@ impl Standing {
             _ => 0,
         }
     }
+}
+
+async fn prove_directory(fs: &Path, layer: &Layer, since: Option<SystemTime>) -> Result<(), Error> {
+    let (fs, digest) = (fs.to_owned(), layer.descriptor.digest);
+    blocking(move || Ok(overlaybd::prove_directory(&fs, digest, since)?)).await
 }
 
 async fn place(blob: &Path, fs: &Path, layer: &Layer) -> Result<Placed, Error> {

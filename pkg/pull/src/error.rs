@@ -76,6 +76,16 @@ pub enum Error {
         /// What.
         what: String,
     },
+    /// A committed snapshot that cannot be made whole, and may not be touched because others may use it as it is.
+    #[error("snapshot {chain_id} of layer {layer} cannot be used: {why}")]
+    Unusable {
+        /// Its name.
+        chain_id: Digest,
+        /// The layer blob.
+        layer: Digest,
+        /// What is wrong with it.
+        why: String,
+    },
     /// Asked again, containerd or the disk tells something else than it should.
     #[error("{what} is not as it should be: {why}")]
     Unproved {
@@ -111,7 +121,7 @@ impl Error {
             | Self::NoSpace { .. }
             | Self::Containerd(containerd::Error::Spool(_) | containerd::Error::File { .. }) => Cause::Disk,
             Self::Overlaybd(error) => error.cause(),
-            Self::Containerd(_) | Self::Gone { .. } | Self::Unproved { .. } => Cause::Containerd,
+            Self::Containerd(_) | Self::Gone { .. } | Self::Unproved { .. } | Self::Unusable { .. } => Cause::Containerd,
             Self::Task(_) => Cause::Other,
         }
     }
@@ -130,6 +140,9 @@ impl Error {
             Self::Gone { .. } | Self::Unproved { .. } => {
                 Some("another client changed the image meanwhile; run rpull again, finished layers are kept".to_owned())
             }
+            Self::Unusable { chain_id, .. } => Some(format!(
+                "remove every image that uses it, or the snapshot itself (ctr snapshots --snapshotter NAME rm {chain_id}), and run rpull again"
+            )),
             Self::Task(_) => None,
         }
     }

@@ -2,8 +2,9 @@
 
 use std::{collections::HashMap, path::PathBuf};
 
-use containerd::{Committed, Session, Store};
+use containerd::{Committed, How, Labels, Session, Store};
 use oci::{Digest, Layer};
+use spool::Verified;
 
 use crate::{
     Error, blocking,
@@ -52,22 +53,30 @@ pub(crate) async fn look(
             committed.insert(layer.descriptor.digest, found);
         }
     }
-    let lazy = committed_snapshots(session, snapshotter, layers).await?;
-    let chain: Vec<Digest> = layers[..lazy.len()].iter().map(|layer| layer.chain_id).collect();
-    let natives = kinds[..lazy.len()].iter().any(|kind| kind.links());
+    let snapshots = committed_snapshots(session, snapshotter, layers).await?;
+    let chain: Vec<Digest> = layers[..snapshots.len()].iter().map(|layer| layer.chain_id).collect();
+    let natives = kinds[..snapshots.len()].iter().any(|kind| kind.links());
     let directories = if natives { probe.directories(&chain).await? } else { Directories::new() };
     let mut found = Vec::with_capacity(layers.len());
     for (layer, kind) in layers.iter().zip(kinds) {
         let blob = committed.get(&layer.descriptor.digest);
         let content = blob.map_or(Content::Absent, |blob| Content::Held(blob.size()));
-        let snapshot = match lazy.get(layer.index) {
+        let snapshot = match snapshots.get(layer.index) {
             None => Snapshot::Absent,
-            Some(&lazy) => {
+            Some(labels) => {
+                let lazy = overlaybd::is_lazy(labels);
                 let directory = directories.get(&layer.chain_id).filter(|_| kind.links());
-                let file = match directory {
+                let mut file = match directory {
                     Some(fs) => Some(file_state(fs.clone(), layer, blob).await?),
                     None => None,
                 };
+                if let Some(State::Unwrapped { linkable }) = &mut file
+                    && overlaybd::missing_label(labels, layer, *kind).is_some()
+                {
+                    // Unpacked from a re-compressed copy: without the labels the snapshotter goes by the file's first bytes
+                    // (reference 7.3), which the wrapped blob does not have.
+                    *linkable = false;
+                }
                 Snapshot::Committed { lazy, file }
             }
         };
@@ -76,10 +85,10 @@ pub(crate) async fn look(
     Ok(Here { layers: found, committed, directories })
 }
 
-/// For each committed snapshot of the chain from the bottom: was it committed lazily? The first gap ends the chain, for a
-/// snapshot without its parent cannot be.
-async fn committed_snapshots(session: &Session, snapshotter: &str, layers: &[Layer]) -> Result<Vec<bool>, Error> {
-    let mut lazy = Vec::new();
+/// The labels of each committed snapshot of the chain from the bottom. The first gap ends the chain, for a snapshot without its
+/// parent cannot be.
+async fn committed_snapshots(session: &Session, snapshotter: &str, layers: &[Layer]) -> Result<Vec<Labels>, Error> {
+    let mut committed = Vec::new();
     for layer in layers {
         let name = layer.chain_id.to_string();
         if session.stat(snapshotter, &name).await?.is_none() {
@@ -92,20 +101,26 @@ async fn committed_snapshots(session: &Session, snapshotter: &str, layers: &[Lay
             Err(error) => return Err(error.into()),
         }
         let Some(info) = session.stat(snapshotter, &name).await? else { break };
-        lazy.push(overlaybd::is_lazy(&info.labels));
+        committed.push(info.labels);
     }
-    Ok(lazy)
+    Ok(committed)
 }
 
 /// How the layer's file in `fs` stands to its blob, as far as there is one to compare with.
 pub(crate) async fn file_state(fs: PathBuf, layer: &Layer, blob: Option<&Committed>) -> Result<State, Error> {
     let (digest, size) = (layer.descriptor.digest, layer.descriptor.size());
     let path = blob.and_then(Committed::path).map(ToOwned::to_owned);
+    let trusted = blob.is_some_and(|blob| blob.how() == How::Trusted);
     blocking(move || {
         let Some(path) = path else { return Ok(overlaybd::glance(&fs, size)?) };
         let original = Original::open(&path, digest, size)?;
         let payload = overlaybd::check(digest, &original, size)?;
-        Ok(overlaybd::state(&fs, &original, payload)?)
+        let state = overlaybd::state(&fs, &original, payload)?;
+        if trusted && matches!(state, State::Wrong { .. }) {
+            // One of the two is bad, and so far nobody has looked which: a good file must not be replaced by a rotten blob.
+            Verified::of_file(&path, digest, size)?;
+        }
+        Ok(state)
     })
     .await
 }

@@ -168,7 +168,7 @@ fn with_content(kind: LayerKind, snapshot: &Snapshot) -> (Action, String) {
     match file {
         Some(State::Linked) => (Action::Keep, "its snapshot is committed and linked to its blob".to_owned()),
         Some(State::Copy { linkable: false } | State::Unwrapped { linkable: false }) => {
-            (Action::Keep, "its snapshot is committed and has its own copy, on another filesystem".to_owned())
+            (Action::Keep, "its snapshot is committed and has its own copy, which no link can replace".to_owned())
         }
         Some(State::Copy { .. } | State::Unwrapped { .. }) => {
             (Action::Attach, "its snapshot has a second copy, which a link replaces".to_owned())

@@ -1,12 +1,14 @@
 //! Asks again: containerd for every blob and snapshot, the disk for every file. Nothing here is taken from the pull's memory.
 
-use containerd::{Session, Store};
+use std::path::Path;
+
+use containerd::{Committed, Labels, Session, Store};
 use oci::{Digest, Layer};
 
 use crate::{
     Error,
     inventory::file_state,
-    overlaybd::{self, LayerKind},
+    overlaybd::{self, LayerKind, State},
     probe::{Directories, Probe},
 };
 
@@ -43,20 +45,10 @@ impl Prover<'_> {
             let Some(blob) = self.store.present(&layer.descriptor).await? else {
                 return Err(Error::Gone { what: format!("content {digest}") });
             };
-            let lazy = check_snapshot(self.session, self.snapshotter, layer, *kind).await?;
-            if kind.links() {
-                match directories.get(&layer.chain_id) {
-                    Some(fs) if blob.path().is_some() => {
-                        let state = file_state(fs.clone(), layer, Some(&blob)).await?;
-                        if !state.is_right() {
-                            return Err(unproved(
-                                layer,
-                                format!("{} in {} is not right: {state:?}", overlaybd::NAME, fs.display()),
-                            ));
-                        }
-                    }
-                    _ => self.check_weight(layer, lazy).await?,
-                }
+            let labels = check_snapshot(self.session, self.snapshotter, layer).await?;
+            match directories.get(&layer.chain_id).filter(|_| kind.links() && blob.path().is_some()) {
+                Some(fs) => check_file(fs, layer, &blob, &labels).await?,
+                None => self.check_weight(layer, *kind, &labels).await?,
             }
             attached.push(Attached { digest: Some(digest), chain_id: layer.chain_id });
         }
@@ -66,21 +58,27 @@ impl Prover<'_> {
     /// What a lazy pull can prove: the chain is committed, and the blobs that were unpacked were unpacked by containerd.
     pub(crate) async fn prove_chain(&self) -> Result<Vec<Attached>, Error> {
         let mut attached = Vec::with_capacity(self.layers.len());
-        for (layer, kind) in self.layers.iter().zip(self.kinds) {
-            check_snapshot(self.session, self.snapshotter, layer, *kind).await?;
+        for layer in self.layers {
+            check_snapshot(self.session, self.snapshotter, layer).await?;
             let digest = self.session.content(layer.descriptor.digest).await?.map(|content| content.digest);
             attached.push(Attached { digest, chain_id: layer.chain_id });
         }
         Ok(attached)
     }
 
-    /// Where the directory is out of reach, the snapshotter's own count tells a whole layer from a lazy one.
-    async fn check_weight(&self, layer: &Layer, lazy: bool) -> Result<(), Error> {
-        let counted = self.session.usage(self.snapshotter, &layer.chain_id.to_string()).await?;
-        if !lazy && counted + WRAPPER >= layer.descriptor.size() {
+    /// Where no file can be looked at, the snapshot must at least not be lazy, and a native one weigh what its layer does.
+    async fn check_weight(&self, layer: &Layer, kind: LayerKind, labels: &Labels) -> Result<(), Error> {
+        if overlaybd::is_lazy(labels) {
+            return Err(unusable(layer, "it was committed lazily, its data is in the registry".to_owned()));
+        }
+        if !kind.links() {
             return Ok(());
         }
-        Err(unproved(layer, format!("it holds {counted} bytes of a layer of {}", layer.descriptor.size())))
+        let counted = self.session.usage(self.snapshotter, &layer.chain_id.to_string()).await?;
+        if counted + WRAPPER >= layer.descriptor.size() {
+            return Ok(());
+        }
+        Err(unusable(layer, format!("it holds {counted} bytes of a layer of {}", layer.descriptor.size())))
     }
 }
 
@@ -99,9 +97,24 @@ pub(crate) async fn still_there(session: &Session, snapshotter: &str, attached: 
     Ok(())
 }
 
-/// Is the layer's snapshot committed on the right parent, with labels that make the snapshotter treat it as what it is?
-/// Answers whether it was committed lazily.
-pub(crate) async fn check_snapshot(session: &Session, snapshotter: &str, layer: &Layer, kind: LayerKind) -> Result<bool, Error> {
+/// Is the native layer's file right, and does the snapshotter know what it is?
+async fn check_file(fs: &Path, layer: &Layer, blob: &Committed, labels: &Labels) -> Result<(), Error> {
+    let state = file_state(fs.to_owned(), layer, Some(blob)).await?;
+    if !state.is_right() {
+        return Err(unproved(layer, format!("{} in {} is {state}", overlaybd::NAME, fs.display())));
+    }
+    match overlaybd::missing_label(labels, layer, LayerKind::Native) {
+        // The snapshotter recognises an unpacked layer by its first bytes; a wrapped one only by the labels (reference 7.3).
+        Some(label) if !matches!(state, State::Unwrapped { .. }) => Err(unusable(
+            layer,
+            format!("its label {label} is missing or another layer's, so that no device would find its file"),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Is the layer's snapshot committed, on the right parent? Answers its labels.
+async fn check_snapshot(session: &Session, snapshotter: &str, layer: &Layer) -> Result<Labels, Error> {
     let Some(info) = session.stat(snapshotter, &layer.chain_id.to_string()).await? else {
         return Err(Error::Gone { what: format!("snapshot {}", layer.chain_id) });
     };
@@ -112,13 +125,11 @@ pub(crate) async fn check_snapshot(session: &Session, snapshotter: &str, layer: 
     if info.parent != parent {
         return Err(unproved(layer, format!("its parent is {:?} instead of {parent:?}", info.parent)));
     }
-    if let Some(label) = overlaybd::missing_label(&info.labels, layer, kind) {
-        return Err(unproved(
-            layer,
-            format!("its label {label} is missing or of another layer; a device would not find the layer"),
-        ));
-    }
-    Ok(overlaybd::is_lazy(&info.labels))
+    Ok(info.labels)
+}
+
+fn unusable(layer: &Layer, why: String) -> Error {
+    Error::Unusable { chain_id: layer.chain_id, layer: layer.descriptor.digest, why }
 }
 
 fn unproved(layer: &Layer, why: String) -> Error {

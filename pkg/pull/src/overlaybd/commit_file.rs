@@ -138,6 +138,19 @@ pub(crate) enum State {
     },
 }
 
+impl std::fmt::Display for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Missing => f.write_str("missing"),
+            Self::Linked => f.write_str("the blob itself"),
+            Self::Copy { .. } => f.write_str("a copy of the blob"),
+            Self::Unwrapped { .. } => f.write_str("the unpacked blob"),
+            Self::Unproved => f.write_str("not proved"),
+            Self::Wrong { why } => write!(f, "wrong: {why}"),
+        }
+    }
+}
+
 impl State {
     /// Does it hold the layer, in whatever form?
     pub(crate) const fn is_right(&self) -> bool {

@@ -54,6 +54,12 @@ pub enum Error {
         /// The snapshot's `fs` directory.
         fs: PathBuf,
     },
+    /// The same where the directory is out of reach, told by the snapshotter's reply.
+    #[error("the snapshotter does not treat layer {layer} as a block device")]
+    NoDevice {
+        /// The layer blob.
+        layer: Digest,
+    },
     /// A directory that is not this layer's (safety 13).
     #[error("{} is not the directory of layer {layer}: {why}", fs.display())]
     Directory {
@@ -103,7 +109,7 @@ impl Error {
             Self::Contradiction { .. } | Self::Blob { .. } | Self::Original { .. } | Self::Copy { .. } => Cause::Corrupt,
             Self::Turbo { .. } => Cause::Usage,
             Self::Parent { .. } => Cause::Other,
-            Self::Mounts { .. } | Self::NoConfig { .. } | Self::Directory { .. } => Cause::Containerd,
+            Self::Mounts { .. } | Self::NoConfig { .. } | Self::NoDevice { .. } | Self::Directory { .. } => Cause::Containerd,
         }
     }
 
@@ -118,7 +124,7 @@ impl Error {
                 Self::Turbo { .. } => "convert the image to native overlaybd, or pull it with --lazy",
                 Self::Blob { source: Fault::Read(_), .. } => return None,
                 Self::Blob { .. } => "convert the image again and push it; this layer could never be mounted",
-                Self::NoConfig { .. } => "pull overlaybd images with --snapshotter overlaybd",
+                Self::NoConfig { .. } | Self::NoDevice { .. } => "pull overlaybd images with --snapshotter overlaybd",
                 Self::Mounts { .. } | Self::Directory { .. } => {
                     "check that rpull runs on the snapshotter's host and that --snapshotter names the overlaybd snapshotter"
                 }

@@ -20,4 +20,4 @@ pub(crate) use config::prove_directory;
 pub use error::Error;
 pub(crate) use kind::{LayerKind, classify};
 pub(crate) use labels::{is_lazy, missing_label, probe_labels, snapshot_labels};
-pub(crate) use mounts::{active_directory, snapshot_ids, view_directories};
+pub(crate) use mounts::{active_directory, check_reply, snapshot_ids, view_directories};

@@ -7,6 +7,7 @@ use std::{
 };
 
 use containerd::Mount;
+use oci::Digest;
 
 use super::Error;
 
@@ -24,6 +25,19 @@ pub(crate) fn active_directory(mounts: &[Mount]) -> Result<PathBuf, Error> {
         },
         kind => other(format!("a mount of type {kind:?}")),
     }
+}
+
+/// Is this how the overlaybd snapshotter answers the Prepare of a native layer (reference 7.4 b)? To be asked where the directory
+/// itself is out of reach: another snapshotter answers a recursive bind, or an overlay above the first layer.
+///
+/// # Errors
+/// [`Error::NoDevice`] when it is not.
+pub(crate) fn check_reply(mounts: &[Mount], layer: Digest) -> Result<(), Error> {
+    let mount = only(mounts)?;
+    if mount.kind == "bind" && mount.options.iter().any(|option| option == "bind") {
+        return Ok(());
+    }
+    Err(Error::NoDevice { layer })
 }
 
 /// The `fs` directories of a whole chain, topmost layer first, from the reply to a probe View: a bind's source when the chain
