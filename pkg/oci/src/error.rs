@@ -67,11 +67,11 @@ pub enum Error {
         why: String,
     },
     /// No manifest of the index fits.
-    #[error("no manifest for platform {wanted} in index {digest}")]
+    #[error("no manifest for platform {wanted} in {digest}")]
     NoPlatform {
         /// The platform asked for.
         wanted: String,
-        /// The index.
+        /// The index, or the only manifest.
         digest: Digest,
         /// Those it offers.
         offered: Vec<String>,
@@ -102,7 +102,9 @@ impl Error {
                 "a namespace is up to 76 letters and digits with single . _ - between them, for example k8s.io".to_owned()
             }
             Self::Platform { .. } => "a platform is OS/ARCH[/VARIANT], for example linux/arm64/v8".to_owned(),
-            Self::NoPlatform { offered, .. } if offered.is_empty() => return None,
+            Self::NoPlatform { offered, .. } if offered.is_empty() => {
+                "the index offers none at all; build and push it again".to_owned()
+            }
             Self::NoPlatform { offered, .. } => format!("choose one with --platform: {}", offered.join(", ")),
         })
     }

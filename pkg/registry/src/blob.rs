@@ -105,6 +105,10 @@ pub(crate) async fn open(
             if Auth::is_refusal(status) && answer.server == host.name {
                 fault.hint = Some(host.auth.hint(host));
             }
+            if status == StatusCode::NOT_FOUND {
+                fault.hint =
+                    Some("the manifest lists this blob and the registry has not got it; push the image again".to_owned());
+            }
             Err(fault)
         }
     }
@@ -179,6 +183,9 @@ fn check(status: StatusCode, headers: &HeaderMap, size: u64, range: Option<ByteR
             Some(ContentRange::Bytes { range: sent, total }) if sent == range && total.is_none_or(|total| total == size) => {
                 Span::Range(range)
             }
+            Some(ContentRange::Bytes { total: Some(total), .. }) if total != size => {
+                return unfit(Class::Corrupt, resized(total, size));
+            }
             _ => {
                 let sent = content_range.unwrap_or("no Content-Range");
                 let sent = crate::redact::line(sent, 80);
@@ -187,7 +194,7 @@ fn check(status: StatusCode, headers: &HeaderMap, size: u64, range: Option<ByteR
         },
         (StatusCode::RANGE_NOT_SATISFIABLE, _) => match content_range.and_then(content_range::parse) {
             Some(ContentRange::Unsatisfied { total }) if total != size => {
-                return unfit(Class::Corrupt, format!("blob has {total} bytes there, its descriptor says {size}"));
+                return unfit(Class::Corrupt, resized(total, size));
             }
             _ => return Err(Refusal::Status),
         },
@@ -204,9 +211,14 @@ fn check(status: StatusCode, headers: &HeaderMap, size: u64, range: Option<ByteR
     let expected = if let Span::Range(range) = span { range.len() } else { size };
     let length = text(header::CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
     match length {
+        Some(length) if span == Span::Whole && length != size => unfit(Class::Corrupt, resized(length, size)),
         Some(length) if length != expected => unfit(Class::Corrupt, format!("body of {length} bytes, expected {expected}")),
         _ => Ok(span),
     }
+}
+
+fn resized(there: u64, size: u64) -> String {
+    format!("it has {there} bytes there, its descriptor says {size}")
 }
 
 #[cfg(test)]

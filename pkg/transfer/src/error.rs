@@ -11,7 +11,7 @@ use crate::Cause;
 #[non_exhaustive]
 pub enum Error {
     /// The last host that was left said no, or failed too often.
-    #[error("{what} could not be had from {host} ({attempts} attempts)")]
+    #[error("{}", refused(what, host, *attempts, source))]
     Refused {
         /// Blob digest or document.
         what: String,
@@ -64,6 +64,15 @@ pub enum Error {
     },
 }
 
+/// A fault of the registry names host and object itself, so it is not wrapped in the same words once more.
+fn refused(what: &str, host: &str, attempts: u32, cause: &Cause) -> String {
+    let text = match cause {
+        Cause::Fault(fault) => fault.to_string(),
+        cause => format!("{host}: {what}: {cause}"),
+    };
+    if attempts > 1 { format!("{text}, tried {attempts} times") } else { text }
+}
+
 /// Whose trouble an error is; the exit code follows it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
@@ -103,10 +112,12 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Refused { source: Cause::Fault(fault), .. } if fault.hint.is_some() => fault.hint.clone(),
+            // What cannot work the next time is not helped by waiting.
+            Self::Refused { source: Cause::Fault(fault), .. } if fault.class == registry::Class::Fatal => None,
             Self::Refused { .. } | Self::Silent { .. } if self.class() == Class::Unavailable => {
-                Some("run it again when the registry answers, what was fetched is kept".to_owned())
+                Some("run rpull again when the registry answers; what was fetched is kept".to_owned())
             }
-            Self::Corrupt { .. } => {
+            Self::Refused { .. } | Self::Corrupt { .. } if self.class() == Class::Corrupt => {
                 Some("the registry or a cache before it holds a damaged blob; push the image again".to_owned())
             }
             Self::Spool { source, .. } => source.hint(),

@@ -7,6 +7,9 @@ use registry::{Class, Fault};
 
 use super::{Answer, Cause, Connection, ConnectionId, Order, Schedule, State, Status, blob::Piece};
 
+/// Wrong once or twice may be a cache's accident, wrong again is what the host has: waiting does not mend it.
+const CORRUPT_ATTEMPTS: u32 = 3;
+
 impl Schedule {
     pub(super) fn accepted(&mut self, now: Duration, id: ConnectionId, answer: Answer) {
         let alone = self.is_alone(id);
@@ -128,7 +131,7 @@ impl Schedule {
                 }
             }
             Class::Corrupt => {
-                if others || piece.attempts >= self.retry.attempts {
+                if others || piece.attempts >= CORRUPT_ATTEMPTS {
                     spend(&mut piece);
                 }
             }
