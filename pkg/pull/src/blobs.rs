@@ -3,13 +3,14 @@
 //! In this order: this namespace, another namespace (hashed first), a file that only a snapshot still has, the spool of an
 //! earlier run, the registry. Only a [`Committed`] comes out.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use containerd::{Committed, Labels, Store};
 use oci::{Descriptor, Layer};
 use progress::{Event, Progress};
 use registry::Repository;
 use spool::{Entry, Verified};
+use tokio::sync::Semaphore;
 use transfer::Engine;
 
 use crate::{
@@ -18,6 +19,9 @@ use crate::{
     receipt::Source,
 };
 
+/// Blobs with a spool entry open at once: each holds four descriptors and a thread that hashes, and the default limit is 1024.
+pub(crate) const OPEN_BLOBS: usize = 64;
+
 /// Everything a blob needs on its way. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Blobs {
@@ -25,6 +29,7 @@ pub(crate) struct Blobs {
     pub(crate) engine: Engine,
     pub(crate) repository: Repository,
     pub(crate) progress: Progress,
+    pub(crate) open: Arc<Semaphore>,
 }
 
 /// A blob that is content of this namespace now.
@@ -49,10 +54,11 @@ impl Blobs {
             let committed = self.store.commit(&verified, &Labels::new()).await?;
             return Ok(Arrived { committed, source: Source::Snapshot, resumed: 0 });
         }
+        let _open = self.open.acquire().await.expect("the semaphore is never closed");
         let entry = self.entry(blob).await?;
         // Whoever held the lock may have finished the blob: its word is not taken, the store is asked again (safety 3).
         if let Some(arrived) = self.at_hand(blob).await? {
-            entry.discard()?;
+            blocking(move || Ok(entry.discard()?)).await?;
             return Ok(arrived);
         }
         let resumed = entry.resumed();
@@ -63,11 +69,11 @@ impl Blobs {
         {
             // Its bytes are what they should be and still no use: nothing to keep.
             drop(upload);
-            verified.discard()?;
+            blocking(move || Ok(verified.discard()?)).await?;
             return Err(error);
         }
         let committed = upload.commit(&verified, &Labels::new()).await?;
-        verified.discard()?;
+        blocking(move || Ok(verified.discard()?)).await?;
         let source = if resumed == blob.size() { Source::Spool } else { Source::Network };
         Ok(Arrived { committed, source, resumed })
     }

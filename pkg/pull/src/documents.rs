@@ -15,6 +15,33 @@ pub(crate) async fn write(session: &Session, reference: &Reference, image: &Imag
     Ok(())
 }
 
+/// The documents with the labels they must have.
+fn expected<'a>(image: &'a Image, snapshotter: &str) -> Vec<(&'a Descriptor, Labels)> {
+    let mut expected = vec![
+        (&image.config, records::config_labels(snapshotter, &image.layers)),
+        (&image.manifest, records::manifest_labels(image)),
+    ];
+    if let Some((index, _)) = &image.index {
+        expected.push((&image.target, records::index_labels(&index.manifests)));
+    }
+    expected
+}
+
+/// Reads every document back from containerd, bytes against digest, and looks for the labels that hold the image together.
+pub(crate) async fn prove(session: &Session, image: &Image, snapshotter: &str) -> Result<(), Error> {
+    for (document, labels) in expected(image, snapshotter) {
+        session.read_content(document.digest, document.size()).await?;
+        let Some(info) = session.content(document.digest).await? else {
+            return Err(Error::Gone { what: format!("content {}", document.digest) });
+        };
+        if let Some((key, _)) = labels.iter().find(|(key, value)| !value.is_empty() && info.labels.get(*key) != Some(value)) {
+            let why = format!("its label {key} is missing");
+            return Err(Error::Unproved { what: format!("content {}", document.digest), why });
+        }
+    }
+    Ok(())
+}
+
 async fn write_one(
     session: &Session,
     reference: &Reference,

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use containerd::{Committed, Labels, Session, Store};
-use oci::{Digest, Layer};
+use oci::{Digest, Image, Layer};
 
 use crate::{
     Error,
@@ -83,7 +83,12 @@ impl Prover<'_> {
 }
 
 /// The look after the image record was set: is everything still there (safety 18)?
-pub(crate) async fn still_there(session: &Session, snapshotter: &str, attached: &[Attached]) -> Result<(), Error> {
+pub(crate) async fn still_there(session: &Session, snapshotter: &str, image: &Image, attached: &[Attached]) -> Result<(), Error> {
+    for document in [&image.target, &image.manifest, &image.config] {
+        if session.content(document.digest).await?.is_none() {
+            return Err(Error::Gone { what: format!("content {}", document.digest) });
+        }
+    }
     for layer in attached {
         if let Some(digest) = layer.digest
             && session.content(digest).await?.is_none()

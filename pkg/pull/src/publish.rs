@@ -1,13 +1,15 @@
 //! The image record: set last, looked at once more, taken back when something beneath it is gone (safety 18).
 
 use containerd::{ImageRecord, Labels, Session};
-use oci::{Image, Reference};
+use oci::{Digest, Image, Reference};
 
 use crate::{Error, records};
 
 /// A published record that can still be taken back.
 pub(crate) struct Published {
     name: String,
+    target: Digest,
+    labels: Labels,
     former: Option<ImageRecord>,
 }
 
@@ -27,20 +29,21 @@ pub(crate) async fn publish(
         labels.insert(records::COMPLETE.to_owned(), proof);
     }
     session.put_image(reference.name(), &image.target, &labels).await?;
-    Ok(Published { name: reference.name().to_owned(), former })
+    Ok(Published { name: reference.name().to_owned(), target: image.target.digest, labels, former })
 }
 
 impl Published {
-    /// Removes the record, or sets it back to what it was.
+    /// Removes the record, or sets it back to what it was. One that another client has pointed elsewhere since is theirs.
     pub(crate) async fn take_back(self, session: &Session) -> Result<(), Error> {
-        match self.former {
-            None => session.delete_image(&self.name).await?,
-            Some(former) => {
-                let mut labels = former.labels;
-                labels.entry(records::COMPLETE.to_owned()).or_default();
-                session.put_image(&self.name, &former.target, &labels).await?;
-            }
+        if session.image(&self.name).await?.is_none_or(|record| record.target.digest != self.target) {
+            return Ok(());
         }
-        Ok(())
+        let Some(former) = self.former else {
+            return Ok(session.delete_image(&self.name).await?);
+        };
+        // An empty value takes a label off that the former record did not have.
+        let mut labels: Labels = self.labels.into_keys().map(|key| (key, String::new())).collect();
+        labels.extend(former.labels);
+        Ok(session.put_image(&self.name, &former.target, &labels).await?)
     }
 }

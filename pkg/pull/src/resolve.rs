@@ -1,6 +1,6 @@
 //! From a reference to an image: target, index, manifest, config, layers. Only documents cross the network here.
 
-use oci::{Config, Document, Image, Manifest, PlatformMatcher, Reference};
+use oci::{Config, Document, Image, Manifest, Platform, PlatformMatcher, Reference};
 use registry::Repository;
 use transfer::Engine;
 
@@ -14,13 +14,15 @@ pub(crate) struct Found {
     pub(crate) document_bytes: u64,
 }
 
-/// Resolves the reference for what `matcher` accepts (reference 5.5).
+/// Resolves the reference for `platform`, the host's when `None` (reference 5.5).
 pub(crate) async fn resolve(
     engine: &Engine,
     repository: &Repository,
     reference: &Reference,
-    matcher: &PlatformMatcher,
+    platform: Option<&Platform>,
 ) -> Result<Found, Error> {
+    let named = platform.is_some();
+    let matcher = &PlatformMatcher::only(&platform.cloned().unwrap_or_else(Platform::host));
     let resolved = engine.attempt(reference.name(), || repository.resolve()).await?;
     let target = resolved.descriptor;
     let mut document_bytes = target.size();
@@ -37,18 +39,20 @@ pub(crate) async fn resolve(
     let config_bytes = engine.attempt(&manifest.config.digest.to_string(), || repository.document(&manifest.config)).await?;
     document_bytes += manifest.config.size();
     let config = Config::parse(manifest.config.digest, &config_bytes)?;
-    if let Some((index, _)) = &index
-        && manifest_descriptor.platform.is_none()
-        && matcher.rank(&config.platform).is_none()
-    {
-        // An entry without a platform is what its config says (reference 5.5).
-        let offered = vec![config.platform.to_string()];
-        return Err(oci::Error::NoPlatform { wanted: matcher.wanted().to_string(), digest: index.digest, offered }.into());
+    let mut warnings = resolved.warnings;
+    if manifest_descriptor.platform.is_none() && matcher.rank(&config.platform).is_none() {
+        // An entry without a platform is what its config says (reference 5.5). containerd takes a reference to a single manifest
+        // as it is; asked for a platform by name, that would be the wrong image.
+        let (wanted, offered) = (matcher.wanted().to_string(), config.platform.to_string());
+        if named || index.is_some() {
+            return Err(oci::Error::NoPlatform { wanted, digest: target.digest, offered: vec![offered] }.into());
+        }
+        warnings.push(format!("the image is for {offered}, this machine is {wanted}"));
     }
     let layers = Image::layers(manifest_descriptor.digest, &manifest, &config.diff_ids)?;
     let image =
         Image { target, index, manifest: manifest_descriptor, manifest_bytes, config: manifest.config, config_bytes, layers };
-    Ok(Found { image, warnings: resolved.warnings, document_bytes })
+    Ok(Found { image, warnings, document_bytes })
 }
 
 fn manifest_of(descriptor: &oci::Descriptor, bytes: &[u8]) -> Result<Manifest, Error> {

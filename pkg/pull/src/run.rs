@@ -1,17 +1,23 @@
 //! The story of one pull, in order: resolve, plan, fetch, commit the chain, prove, publish, check again, receipt.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    pin::pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use containerd::{Labels, Notice, Session, Store};
-use oci::{PlatformMatcher, Reference};
+use oci::Reference;
 use progress::{Event, Progress};
 use registry::{Registry, Repository};
-use tokio::time::Instant;
+use tokio::{sync::Semaphore, time::Instant};
 use transfer::Engine;
 
 use crate::{
     Error, Options, Receipt,
-    blobs::Blobs,
+    blobs::{Blobs, OPEN_BLOBS},
     blocking,
     chain::{Chain, Standing},
     documents, inventory,
@@ -37,6 +43,7 @@ pub struct Puller {
     progress: Progress,
     scratch: Scratch,
     probe: Probe,
+    publishing: Arc<AtomicBool>,
 }
 
 impl Puller {
@@ -44,24 +51,35 @@ impl Puller {
     pub fn new(session: Session, registry: Registry, engine: Engine, options: Options, progress: Progress) -> Self {
         let scratch = Scratch::new(session.clone(), options.snapshotter.clone());
         let probe = Probe::new(session.clone(), scratch.clone(), options.snapshotter.clone());
-        Self { session, registry, engine, options: Arc::new(options), progress, scratch, probe }
+        Self { session, registry, engine, options: Arc::new(options), progress, scratch, probe, publishing: Arc::default() }
     }
 
     /// Pulls one image, whole or not at all: the receipt is only made after everything was asked again and found right.
     /// The future may be dropped at any time; [`Puller::abandon`] then clears away what is unfinished.
     ///
     /// # Errors
-    /// No image record was made or changed; finished layers stay under a lease for the next run.
+    /// No image record was made, or it is what it was; finished layers stay under a lease for the next run.
     pub async fn pull(&self, reference: &Reference) -> Result<Receipt, Error> {
         let outcome = Box::pin(self.pull_under_lease(reference)).await;
         if outcome.is_err() {
-            self.abandon().await;
+            for key in self.abandon().await {
+                self.progress.emit(&Event::Warning { text: format!("unfinished snapshot {key} could not be removed") });
+            }
         }
         outcome
     }
 
-    /// Removes every active snapshot and probe of ours. Names those that could not be removed.
+    /// Has the image record been set, or is it about to be? From then on the pull is over in a few calls, and is better waited for
+    /// than dropped: it decides itself whether the record stays.
+    pub fn is_publishing(&self) -> bool {
+        self.publishing.load(Ordering::Relaxed)
+    }
+
+    /// Removes every active snapshot, probe and ingest of ours. Names the snapshots that could not be removed.
     pub async fn abandon(&self) -> Vec<String> {
+        if let Err(error) = self.session.abort_ingests().await {
+            tracing::info!(%error, "ingests not removed");
+        }
         self.scratch.clear().await
     }
 
@@ -70,18 +88,26 @@ impl Puller {
         self.session.stat(&self.options.snapshotter, "").await?;
         let clock = Clock::start();
         let repository = self.registry.repository(reference)?;
-        let matcher = PlatformMatcher::only(&self.options.platform.clone().unwrap_or_else(oci::Platform::host));
-        let found = resolve::resolve(&self.engine, &repository, reference, &matcher).await?;
+        let found = resolve::resolve(&self.engine, &repository, reference, self.options.platform.as_ref()).await?;
         let kinds = overlaybd::classify(&found.image.layers, self.options.lazy)?;
         let resolved = clock.seconds();
         self.progress.emit(&Event::Resolved { reference: reference.name().to_owned(), target: found.image.target.digest });
         self.session.lease(self.options.lease_expiry, found.image.manifest.digest).await?;
         let pull = Pull { puller: self, reference, repository, found, kinds, warnings: Arc::default(), clock, resolved };
+        let mut work = pin!(pull.run());
         let receipt = tokio::select! {
-            receipt = pull.run() => receipt?,
-            ended = self.session.keep_lease() => match ended? {},
+            receipt = &mut work => receipt?,
+            Err(error) = self.session.keep_lease() => {
+                if !self.is_publishing() {
+                    return Err(error.into());
+                }
+                work.await?
+            }
         };
-        self.session.release_lease().await?;
+        // The image is whole and held by its record: a lease that stays until it expires is no reason to say otherwise.
+        if let Err(error) = self.session.release_lease().await {
+            self.progress.emit(&Event::Warning { text: format!("the lease of this pull could not be deleted: {error}") });
+        }
         Ok(receipt)
     }
 }
@@ -132,6 +158,7 @@ impl Pull<'_> {
             engine: engine.clone(),
             repository: self.repository.clone(),
             progress: progress.clone(),
+            open: Arc::new(Semaphore::new(OPEN_BLOBS)),
         };
         let chain = Chain {
             session,
@@ -146,7 +173,7 @@ impl Pull<'_> {
         let layers_done = self.clock.seconds();
         self.label(&outcomes).await?;
         self.publish(&store).await?;
-        self.tidy(&store);
+        self.tidy(&store).await;
         Ok(self.receipt(&store, &plan, &outcomes, layers_done))
     }
 
@@ -216,19 +243,24 @@ impl Pull<'_> {
         let (image, snapshotter) = (&self.found.image, options.snapshotter.as_str());
         let prover = Prover { session, store, probe, snapshotter, layers: &image.layers, kinds: &self.kinds };
         let attached = if options.lazy { prover.prove_chain().await? } else { prover.prove().await? };
+        documents::prove(session, image, snapshotter).await?;
+        self.puller.publishing.store(true, Ordering::Relaxed);
         let published = publish::publish(session, self.reference, image, &options.labels, !options.lazy).await?;
-        if let Err(error) = proof::still_there(session, snapshotter, &attached).await {
-            published.take_back(session).await?;
-            return Err(error);
+        let outcome = proof::still_there(session, snapshotter, image, &attached).await;
+        if outcome.is_err()
+            && let Err(error) = published.take_back(session).await
+        {
+            let text = format!("the image record {} could not be taken back: {error}", self.reference);
+            self.puller.progress.emit(&Event::Warning { text });
         }
-        Ok(())
+        outcome
     }
 
     /// Old entries go, and with the last one the directory. Neither is worth a failed pull.
-    fn tidy(&self, store: &Store) {
-        let spool = store.spool();
-        if let Err(error) = spool.sweep(self.puller.options.keep_partial).and_then(|_| spool.remove_if_empty()) {
-            tracing::warn!(%error, "spool not tidied");
+    async fn tidy(&self, store: &Store) {
+        let (spool, keep) = (store.spool().clone(), self.puller.options.keep_partial);
+        if let Err(error) = blocking(move || Ok(spool.sweep(keep).and_then(|_| spool.remove_if_empty())?)).await {
+            tracing::info!(%error, "spool not tidied");
         }
     }
 

@@ -64,7 +64,7 @@ impl Scratch {
         let mut left = Vec::new();
         for key in keys {
             if let Err(error) = self.remove(&key).await {
-                tracing::warn!(key, %error, "snapshot not removed");
+                tracing::info!(key, %error, "snapshot not removed");
                 left.push(key);
             }
         }
