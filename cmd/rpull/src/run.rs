@@ -1,6 +1,6 @@
 //! One pull, from the arguments to the exit code: wires the parts, waits for the pull or a signal, says how it ended.
 
-use std::{io, pin::pin, time::Duration};
+use std::{io, time::Duration};
 
 use containerd::{Session, StoreChoice};
 use oci::Reference;
@@ -100,7 +100,7 @@ async fn supervise(args: &Args, puller: &Puller, reference: &Reference) -> Resul
             None => std::future::pending().await,
         }
     };
-    let mut pulling = pin!(puller.pull(reference));
+    let mut pulling = Box::pin(puller.pull(reference));
     let stopped = tokio::select! {
         outcome = &mut pulling => return outcome.map_err(Failure::from),
         _ = interrupt.recv() => Failure::stopped(ExitCode::Interrupted, "interrupted"),
@@ -109,10 +109,12 @@ async fn supervise(args: &Args, puller: &Puller, reference: &Reference) -> Resul
     };
     // An image that is being published is whole: a few calls more, and the answer is `done`, or the record is taken back.
     if puller.is_publishing()
-        && let Ok(outcome) = tokio::time::timeout(CLEAR_LIMIT, pulling).await
+        && let Ok(outcome) = tokio::time::timeout(CLEAR_LIMIT, &mut pulling).await
     {
         return outcome.map_err(Failure::from);
     }
+    // What it has open is closed before it is cleared away.
+    drop(pulling);
     match tokio::time::timeout(CLEAR_LIMIT, puller.abandon()).await {
         Ok(left) if left.is_empty() => Err(stopped),
         Ok(left) => Err(stopped.leaving(&left.join(", "))),

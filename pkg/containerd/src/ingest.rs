@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use containerd_client::services::v1 as api;
 use oci::Digest;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedRwLockReadGuard, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 
@@ -26,11 +26,20 @@ pub(crate) struct Ingest {
     offset: u64,
     /// The stream named this lease in its headers: it must not be deleted before the stream ends.
     lease: Option<Arc<Lease>>,
+    /// [`Session::abort_ingests`] waits for it.
+    _open: OwnedRwLockReadGuard<()>,
 }
 
 impl Ingest {
     /// Opens `reference`. `expected` is given only to learn whether the backend has the blob (its offset is the size then).
+    /// The call runs to its end even if the caller is dropped: what it makes must be found to be aborted.
     pub(crate) async fn open(session: &Session, reference: &str, total: u64, expected: Option<Digest>) -> Result<Self, Status> {
+        let (session, reference) = (session.clone(), reference.to_owned());
+        let opening = tokio::spawn(async move { Self::open_here(&session, &reference, total, expected).await });
+        opening.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+    }
+
+    async fn open_here(session: &Session, reference: &str, total: u64, expected: Option<Digest>) -> Result<Self, Status> {
         let first = api::WriteContentRequest {
             action: api::WriteAction::Stat.into(),
             r#ref: reference.to_owned(),
@@ -121,12 +130,13 @@ impl Ingest {
     }
 
     async fn start(session: &Session, reference: &str, first: api::WriteContentRequest) -> Result<Self, Status> {
+        let open = session.opening().await;
         let lease = session.leases().current().cloned();
         let (requests, stream) = mpsc::channel(IN_FLIGHT);
         requests.try_send(first).expect("a fresh channel has room");
         let mut client = session.content_client();
         let replies = session.call(client.write(ReceiverStream::new(stream))).await?;
-        Ok(Self { session: session.clone(), reference: reference.to_owned(), requests, replies, offset: 0, lease })
+        Ok(Self { session: session.clone(), reference: reference.to_owned(), requests, replies, offset: 0, lease, _open: open })
     }
 
     async fn send(&mut self, message: api::WriteContentRequest) -> Result<(), Status> {

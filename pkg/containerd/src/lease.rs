@@ -83,7 +83,7 @@ impl Session {
                 continue;
             }
             // What cannot be taken over (a snapshotter that is down now, say) is fetched again: no reason not to begin.
-            if let Err(error) = self.take_over(&former, &lease).await {
+            if let Err(error) = self.take_over(&former, &lease, manifest).await {
                 tracing::warn!(lease = former.id, %error, "lease of an earlier run not taken over");
             }
         }
@@ -137,12 +137,21 @@ impl Session {
         for lease in retired.into_iter().chain([lease]) {
             self.delete_lease(lease.id()).await?;
         }
-        let manifest = terms.manifest.to_string();
         for former in self.former_leases().await? {
-            let dead = former.labels.get(OWNER).is_some_and(|owner| owner::is_dead(owner));
-            if dead && former.labels.get(LABEL) == Some(&manifest) {
+            if is_dead(&former, terms.manifest) {
                 self.delete_lease(&former.id).await?;
             }
+        }
+        Ok(())
+    }
+
+    /// Removes what was begun under the lease and not committed: the next run would only do the same. To be called when everything
+    /// that writes has been dropped; it waits until that has come through to containerd.
+    pub async fn abort_ingests(&self) -> Result<(), Error> {
+        let Some(lease) = self.leases().current().cloned() else { return Ok(()) };
+        let _quiet = self.none_open().await;
+        for resource in self.resources(lease.id()).await?.into_iter().filter(|resource| resource.r#type == INGESTS) {
+            self.abort(&resource.id).await;
         }
         Ok(())
     }
@@ -200,11 +209,12 @@ impl Session {
         Ok(reply.leases)
     }
 
-    /// What an earlier run finished comes under `lease`. Its own lease stays until it expires, then the record goes as well.
-    async fn take_over(&self, former: &api::Lease, lease: &Lease) -> Result<(), Error> {
+    /// What an earlier run finished comes under `lease`. Its own lease stays until it expires; one that a dead run left when it pulled
+    /// the same manifest has nothing left to do, and would be one more after every try.
+    async fn take_over(&self, former: &api::Lease, lease: &Lease, manifest: Digest) -> Result<(), Error> {
         self.move_resources(&former.id, lease, Which::Finished).await?;
         let expiry = former.labels.get(EXPIRE).and_then(|time| time.parse::<Timestamp>().ok());
-        if expiry.is_some_and(|expiry| expiry < Timestamp::now()) {
+        if expiry.is_some_and(|expiry| expiry < Timestamp::now()) || is_dead(former, manifest) {
             self.delete_lease(&former.id).await?;
         }
         Ok(())
@@ -284,6 +294,11 @@ impl Session {
             Err(status) => Err(self.refused(format!("the state of {reference}"), status)),
         }
     }
+}
+
+/// Was this lease taken for the manifest by a process that is gone?
+fn is_dead(lease: &api::Lease, manifest: Digest) -> bool {
+    lease.labels.get(LABEL) == Some(&manifest.to_string()) && lease.labels.get(OWNER).is_some_and(|owner| owner::is_dead(owner))
 }
 
 /// Which resources to take from a lease.

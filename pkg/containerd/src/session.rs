@@ -16,7 +16,11 @@ use containerd_client::services::v1::{
     version_client::VersionClient,
 };
 use oci::Namespace;
-use tokio::{net::UnixStream, time::timeout};
+use tokio::{
+    net::UnixStream,
+    sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock},
+    time::timeout,
+};
 use tonic::{
     Request, Response, Status,
     metadata::{Ascii, MetadataValue},
@@ -50,6 +54,8 @@ struct Inner {
     channel: Channel,
     namespace: Namespace,
     leases: Mutex<Leases>,
+    /// Read-held by every open ingest.
+    ingests: Arc<RwLock<()>>,
 }
 
 /// A channel that sets the two headers. Holds the lease it names, so that renewing knows who still works under the old one.
@@ -83,7 +89,7 @@ impl Session {
             // tonic wraps what goes wrong here many times; a socket of our own says it plainly.
             UnixStream::connect(&address).await.map_err(|error| unusable(&address, error))?;
             let channel = dial(&address).await.map_err(|error| silent(Some(error.into())))?;
-            let inner = Inner { address: address.clone(), channel, namespace, leases: Mutex::default() };
+            let inner = Inner { address: address.clone(), channel, namespace, leases: Mutex::default(), ingests: Arc::default() };
             let session = Self { inner: Arc::new(inner) };
             session.version().await?;
             Ok(session)
@@ -129,6 +135,16 @@ impl Session {
     pub(crate) fn refused(&self, what: impl Into<String>, status: Status) -> Error {
         let lease = self.leases().current().map(|lease| lease.id().to_owned());
         Error::refused(&self.inner.address, lease.as_deref(), what, status)
+    }
+
+    /// To be held as long as an ingest is open.
+    pub(crate) async fn opening(&self) -> OwnedRwLockReadGuard<()> {
+        Arc::clone(&self.inner.ingests).read_owned().await
+    }
+
+    /// Waits until no ingest of this session is open any more; none is opened before the guard is gone.
+    pub(crate) async fn none_open(&self) -> OwnedRwLockWriteGuard<()> {
+        Arc::clone(&self.inner.ingests).write_owned().await
     }
 
     pub(crate) fn leases(&self) -> MutexGuard<'_, Leases> {
