@@ -33,6 +33,24 @@ pub(crate) struct Chain<'a> {
     pub(crate) lazy: bool,
 }
 
+/// A snapshot on its way.
+pub(crate) enum Begun {
+    /// Ours, to be filled and committed.
+    Active(Active),
+    /// Committed by somebody else, or lazily by the snapshotter itself.
+    Exists,
+}
+
+/// An active snapshot of ours.
+pub(crate) struct Active {
+    key: String,
+    /// Sent with Prepare, and again with Commit, which replaces them (reference 7.3).
+    labels: Labels,
+    mounts: Vec<Mount>,
+    /// Its directory, proved to be the layer's; `None` where it is out of reach or not needed.
+    fs: Option<PathBuf>,
+}
+
 /// How a layer stands in its snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
@@ -52,22 +70,45 @@ pub(crate) enum Standing {
 }
 
 impl Chain<'_> {
-    /// Makes the layer's snapshot; its parent's is committed. `blob` is `None` only for a native layer of a lazy pull.
-    pub(crate) async fn extend(&self, layer: &Layer, kind: LayerKind, blob: Option<&Committed>) -> Result<Standing, Error> {
+    /// Begins the layer's snapshot; its parent's is committed. Done before the blob is here, so that a snapshotter that does not
+    /// know overlaybd layers is found out before their bytes have crossed the network.
+    pub(crate) async fn begin(&self, layer: &Layer, kind: LayerKind) -> Result<Begun, Error> {
         let labels = overlaybd::snapshot_labels(layer, kind, self.image_ref, self.lazy).labels;
         let key = format!("extract-{} {}", probe::unique(), layer.chain_id);
         let asked = SystemTime::now();
         let Prepared::Active(mounts) = self.prepare(&key, layer.parent, &labels).await? else {
             self.scratch.forget(&key);
-            return self.join(layer, kind, blob).await;
+            return Ok(Begun::Exists);
         };
-        let standing = self.fill(layer, kind, blob, &mounts, asked).await?;
-        self.session.commit(self.snapshotter, layer.chain_id, &key, &labels).await?;
-        self.scratch.forget(&key);
+        let mut fs = None;
+        if kind.links() {
+            let directory = overlaybd::active_directory(&mounts)?;
+            if directory.is_dir() {
+                prove_directory(&directory, layer, Some(asked)).await?;
+                fs = Some(directory);
+            } else {
+                overlaybd::check_reply(&mounts, layer.descriptor.digest)?;
+            }
+        }
+        Ok(Begun::Active(Active { key, labels, mounts, fs }))
+    }
+
+    /// Fills and commits what was begun. `blob` is `None` only for a native layer of a lazy pull.
+    pub(crate) async fn finish(
+        &self,
+        begun: Begun,
+        layer: &Layer,
+        kind: LayerKind,
+        blob: Option<&Committed>,
+    ) -> Result<Standing, Error> {
+        let Begun::Active(active) = begun else { return self.join(layer, kind, blob).await };
+        let standing = self.fill(layer, blob, &active).await?;
+        self.session.commit(self.snapshotter, layer.chain_id, &active.key, &active.labels).await?;
+        self.scratch.forget(&active.key);
         // Another client may have committed the name first, lazily: ours is gone then.
-        match (self.is_lazy(layer).await?, standing) {
-            (false, Standing::File(_)) => self.check_usage(layer, &mounts).await?,
-            (true, Standing::File(_) | Standing::Unpacked) => return self.join(layer, kind, blob).await,
+        match (self.is_lazy(layer).await?, standing, &active.fs) {
+            (false, Standing::File(_), Some(fs)) => self.check_usage(layer, fs).await?,
+            (true, Standing::File(_) | Standing::Unpacked, _) => return self.join(layer, kind, blob).await,
             _ => {}
         }
         Ok(standing)
@@ -109,27 +150,12 @@ impl Chain<'_> {
         self.attach(layer, blob, directories.get(&layer.chain_id).map(PathBuf::as_path)).await
     }
 
-    async fn fill(
-        &self,
-        layer: &Layer,
-        kind: LayerKind,
-        blob: Option<&Committed>,
-        mounts: &[Mount],
-        asked: SystemTime,
-    ) -> Result<Standing, Error> {
-        if kind.links()
-            && let Some(path) = blob.and_then(Committed::path)
-        {
-            let fs = overlaybd::active_directory(mounts)?;
-            if fs.is_dir() {
-                prove_directory(&fs, layer, Some(asked)).await?;
-                return place(path, &fs, layer).await.map(Standing::File);
-            }
+    /// Links the blob where the directory can be reached, else lets containerd unpack it.
+    async fn fill(&self, layer: &Layer, blob: Option<&Committed>, active: &Active) -> Result<Standing, Error> {
+        if let (Some(path), Some(fs)) = (blob.and_then(Committed::path), &active.fs) {
+            return place(path, fs, layer).await.map(Standing::File);
         }
-        if kind.links() {
-            overlaybd::check_reply(mounts, layer.descriptor.digest)?;
-        }
-        let actual = self.session.apply(&layer.descriptor, mounts).await?;
+        let actual = self.session.apply(&layer.descriptor, &active.mounts).await?;
         if actual != layer.diff_id {
             return Err(Error::DiffId { layer: layer.descriptor.digest, expected: layer.diff_id, actual });
         }
@@ -150,8 +176,8 @@ impl Chain<'_> {
     }
 
     /// The snapshotter must have counted the file we see: else it looked into another directory (safety 13).
-    async fn check_usage(&self, layer: &Layer, mounts: &[Mount]) -> Result<(), Error> {
-        let file = overlaybd::active_directory(mounts)?.join(overlaybd::NAME);
+    async fn check_usage(&self, layer: &Layer, fs: &Path) -> Result<(), Error> {
+        let file = fs.join(overlaybd::NAME);
         let allocated = file.metadata().map_or(0, |meta| meta.blocks() * 512);
         let counted = self.session.usage(self.snapshotter, &layer.chain_id.to_string()).await?;
         if counted >= allocated {

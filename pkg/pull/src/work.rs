@@ -55,7 +55,7 @@ impl Work<'_> {
         let mut arrivals = self.set_out();
         let mut outcomes = Vec::with_capacity(self.plan.layers.len());
         for (layer, planned) in self.chain.layers.iter().zip(&self.plan.layers) {
-            let outcome = self.finish(layer, planned, &mut arrivals).await?;
+            let outcome = Box::pin(self.finish(layer, planned, &mut arrivals)).await?;
             self.progress.emit(&Event::LayerCommitted { index: layer.index, blob: layer.descriptor.digest });
             outcomes.push(outcome);
         }
@@ -98,20 +98,21 @@ impl Work<'_> {
             };
             return Ok(Outcome { standing, arrived: None, kept });
         }
+        let begun =
+            if self.here.committed_snapshot(layer.index) { None } else { Some(self.chain.begin(layer, planned.kind).await?) };
         let arrived = match planned.origin {
             Origin::Remote => None,
             _ => Some(arrivals.wait_for(layer.descriptor.digest).await?),
         };
         let blob = arrived.as_ref().map(|arrived| &arrived.committed);
-        let committed = self.here.committed_snapshot(layer.index);
-        let standing = match blob {
-            Some(blob) if committed && planned.kind.links() => {
+        let standing = match (begun, blob) {
+            (Some(begun), blob) => self.chain.finish(begun, layer, planned.kind, blob).await?,
+            (None, Some(blob)) if planned.kind.links() => {
                 let fs = self.here.directories.get(&layer.chain_id).map(PathBuf::as_path);
                 self.chain.attach(layer, blob, fs).await?
             }
             // Its snapshot only lacked the blob beneath it in the content store.
-            Some(_) if committed => Standing::Committed,
-            blob => self.chain.extend(layer, planned.kind, blob).await?,
+            (None, _) => Standing::Committed,
         };
         Ok(Outcome { standing, arrived, kept: None })
     }
