@@ -217,7 +217,7 @@ impl Core {
         self.published.send_modify(|published| published.hashed = hashed);
     }
 
-    /// The follower's last word. The first failure stays: an error of the disk is reported once only by the system.
+    /// The follower's last word. The first failure stays.
     pub(crate) fn publish_end(&self, end: Result<Digest, Error>) {
         self.published.send_modify(|published| {
             if !matches!(published.end, Some(Err(_))) {

@@ -24,7 +24,7 @@ pub(crate) struct Directory {
     path: PathBuf,
 }
 
-/// Is this file one of ours, with no other name?
+/// Is this a file of our user?
 pub(crate) fn is_ours(metadata: &Metadata) -> bool {
     metadata.is_file() && metadata.uid() == rustix::process::geteuid().as_raw()
 }

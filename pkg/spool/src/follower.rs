@@ -2,13 +2,14 @@
 //!
 //! Both are plain threads, not the runtime's: they live as long as the blob takes, and end when its entry is dropped.
 
-use std::{sync::Arc, thread};
+use std::{fs::File, os::fd::AsRawFd as _, sync::Arc, thread};
 
 use oci::ByteRange;
 
 use crate::{
     Error,
     core::{CHUNK, Core, Prefix, read_range},
+    verified::descriptor_path,
 };
 
 pub(crate) fn start(core: &Arc<Core>, prefix: Prefix, flush: bool) -> Result<(), Error> {
@@ -18,8 +19,11 @@ pub(crate) fn start(core: &Arc<Core>, prefix: Prefix, flush: bool) -> Result<(),
     let follower = core.clone();
     spawn("spool-hash", Box::new(move || hash(&follower, prefix)))?;
     if flush {
+        // Opened anew, before the first write: the system tells a failed write-back once to every open file. On one shared with
+        // the last sync, the one that decides, this thread could hear of it in its place.
+        let file = File::open(descriptor_path(core.read.as_raw_fd())).map_err(|error| core.io("open", error))?;
         let flusher = core.clone();
-        spawn("spool-flush", Box::new(move || write_back(&flusher)))?;
+        spawn("spool-flush", Box::new(move || write_back(&flusher, &file)))?;
     }
     Ok(())
 }
@@ -40,11 +44,11 @@ fn hash(core: &Core, mut prefix: Prefix) {
     core.publish_end(Ok(prefix.hasher.finish()));
 }
 
-/// Writes back while the rest still arrives. A failure is the entry's: the next sync would no longer report it.
-fn write_back(core: &Core) {
+/// Writes back while the rest still arrives. A failure is the entry's, and told as early as it is known.
+fn write_back(core: &Core, file: &File) {
     let mut flushed = 0;
     while let Some(complete) = core.next_flush(&mut flushed) {
-        if let Err(error) = core.read.sync_data() {
+        if let Err(error) = file.sync_data() {
             core.publish_end(Err(core.io("sync", error)));
             return;
         }

@@ -19,7 +19,7 @@ impl Key {
 
     /// Whose file is it? `None` for a name that this crate never makes.
     pub(crate) fn of_file(name: &str) -> Option<Self> {
-        let key = name.strip_suffix(".journal").or_else(|| name.strip_suffix(".lock")).unwrap_or(name);
+        let key = [".journal", ".lock", ".replace"].iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(name);
         let (namespace, hex) = match key.split_once(SEPARATOR) {
             Some((namespace, hex)) => (Some(namespace), hex),
             None => (None, key),
@@ -40,6 +40,11 @@ impl Key {
     pub(crate) fn lock(&self) -> String {
         format!("{}.lock", self.0)
     }
+
+    /// A second link of the data on its way to where it is renamed to.
+    pub(crate) fn replacement(&self) -> String {
+        format!("{}.replace", self.0)
+    }
 }
 
 #[cfg(test)]
@@ -50,7 +55,7 @@ mod tests {
     fn every_file_of_an_entry_leads_back_to_its_key() {
         let namespace = "k8s.io".parse().unwrap();
         for key in [Key::new(None, Digest::of(b"a")), Key::new(Some(&namespace), Digest::of(b"a"))] {
-            for name in [key.data(), &key.journal(), &key.lock()] {
+            for name in [key.data(), &key.journal(), &key.lock(), &key.replacement()] {
                 assert_eq!(Key::of_file(name).as_ref(), Some(&key), "{name}");
             }
         }

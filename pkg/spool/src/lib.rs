@@ -22,4 +22,4 @@ pub use entry::Entry;
 pub use error::Error;
 pub use grant::Grant;
 pub use spool::Spool;
-pub use verified::Verified;
+pub use verified::{Identity, Verified};

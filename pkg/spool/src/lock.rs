@@ -68,9 +68,10 @@ impl Lock {
             .map_err(|error| Error::io("touch", self.directory.path_of(&self.key.lock()), error))
     }
 
-    /// Takes the entry's data and journal away; the next one has a new inode (safety 1).
+    /// Takes the entry's data and journal away, and what a killed run left of a replacement; the next one has a new inode (safety 1).
     pub(crate) fn unlink_data(&self) -> Result<(), Error> {
         self.directory.unlink(self.key.data())?;
+        self.directory.unlink(&self.key.replacement())?;
         self.directory.unlink(&self.key.journal())
     }
 

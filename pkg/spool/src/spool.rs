@@ -2,18 +2,23 @@
 
 use std::{
     collections::BTreeSet,
+    fs::File,
     path::Path,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use oci::{Descriptor, Namespace};
+use oci::{Descriptor, Digest, Namespace};
+use rustix::fs::OFlags;
 
 use crate::{Entry, Error, directory::Directory, key::Key, lock::Lock};
 
 /// Waiting for another process's entry begins with this pause and doubles it up to the other.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
+
+/// How the name of a [`Spool::sample`] begins.
+const SAMPLE: &str = "sample-";
 
 /// The spool directory, opened once by descriptor. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -66,8 +71,12 @@ impl Spool {
 
     /// Takes away entries, of any namespace, that nobody used for longer than `keep` and whose lock is free. Returns how many.
     pub fn sweep(&self, keep: Duration) -> Result<usize, Error> {
-        let keys: BTreeSet<Key> = self.directory.names()?.iter().filter_map(|name| Key::of_file(name)).collect();
+        let names = self.directory.names()?;
+        let keys: BTreeSet<Key> = names.iter().filter_map(|name| Key::of_file(name)).collect();
         let mut swept = 0;
+        for sample in names.iter().filter(|name| name.starts_with(SAMPLE) && self.is_old(&[name.as_str()], keep)) {
+            self.directory.unlink(sample)?;
+        }
         for key in keys {
             if !self.is_unused(&key, keep) {
                 continue;
@@ -82,9 +91,29 @@ impl Spool {
         Ok(swept)
     }
 
+    /// Name in this directory for a link of a proved blob that is then renamed over a bad file. Swept with the blob's entry.
+    pub fn replacement(&self, digest: Digest) -> String {
+        Key::new(self.namespace.as_ref(), digest).replacement()
+    }
+
+    /// Makes an empty file as that of an entry is made, and takes its name away again.
+    pub fn sample(&self) -> Result<File, Error> {
+        let failed = |error| Error::io("create a file in", self.path(), error);
+        let name = format!("{SAMPLE}{}", std::process::id());
+        // Of a process killed between the two steps, which had the same number.
+        self.directory.unlink(&name)?;
+        let file = self.directory.open_file(&name, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL).map_err(failed)?;
+        self.directory.unlink(&name)?;
+        Ok(file)
+    }
+
     fn is_unused(&self, key: &Key, keep: Duration) -> bool {
-        let names = [key.data(), &key.journal(), &key.lock()];
-        let used = names.into_iter().filter_map(|name| self.directory.modified(name)).max();
+        self.is_old(&[key.data(), &key.journal(), &key.lock(), &key.replacement()], keep)
+    }
+
+    /// Was the youngest of these names written to longer ago than that?
+    fn is_old(&self, names: &[&str], keep: Duration) -> bool {
+        let used = names.iter().filter_map(|name| self.directory.modified(name)).max();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         used.is_some_and(|used| now.saturating_sub(u64::try_from(used).unwrap_or(0)) > keep.as_secs())
     }

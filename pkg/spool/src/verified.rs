@@ -1,7 +1,7 @@
 //! A blob that was proved: the only thing a content store accepts.
 
 use std::{
-    fs::{self, File, Permissions},
+    fs::{self, File, Metadata, Permissions},
     io,
     os::{
         fd::{AsRawFd, BorrowedFd, RawFd},
@@ -24,8 +24,8 @@ use crate::{
     resume,
 };
 
-/// A blob whose SHA-256 was computed over the very descriptor it holds (safety 4). Made by [`Entry::prove`](crate::Entry::prove)
-/// the lock of the entry is still held; only dropped, the name stays for the next run.
+/// A blob whose SHA-256 was computed over the very descriptor it holds (safety 4). One made by
+/// [`Entry::prove`](crate::Entry::prove) holds the lock of the entry; only dropped, the name stays for the next run.
 #[derive(Clone, Debug)]
 pub struct Verified(Arc<Proof>);
 
@@ -39,24 +39,30 @@ struct Proof {
     lock: Option<Arc<Lock>>,
 }
 
-/// What a write by anyone would change.
+/// Which inode, and what a write to it by anyone would change.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Identity {
+pub struct Identity {
     device: u64,
     inode: u64,
     size: u64,
     modified: (i64, i64),
 }
 
-impl Identity {
-    fn of(file: &File) -> io::Result<Self> {
-        let metadata = file.metadata()?;
-        Ok(Self {
+impl From<&Metadata> for Identity {
+    fn from(metadata: &Metadata) -> Self {
+        Self {
             device: metadata.dev(),
             inode: metadata.ino(),
             size: metadata.len(),
             modified: (metadata.mtime(), metadata.mtime_nsec()),
-        })
+        }
+    }
+}
+
+impl Identity {
+    /// Of an open file.
+    pub fn of(file: &File) -> io::Result<Self> {
+        Ok(Self::from(&file.metadata()?))
     }
 }
 
@@ -129,6 +135,29 @@ impl Verified {
         (self.0.identity.device, self.0.identity.inode)
     }
 
+    /// Permission bits, and the ids of owner and group.
+    pub fn ownership(&self) -> Result<(u32, u32, u32), Error> {
+        let metadata = self.0.file.metadata().map_err(|error| Error::io("inspect", &self.0.path, error))?;
+        Ok((metadata.mode() & 0o7777, metadata.uid(), metadata.gid()))
+    }
+
+    /// The same proof without the entry's lock, to be kept beyond the entry.
+    #[must_use]
+    pub fn unlocked(&self) -> Self {
+        let Proof { file, path, digest, size, identity, .. } = &*self.0;
+        let (file, path) = (file.clone(), path.clone());
+        Self(Arc::new(Proof { file, path, digest: *digest, size: *size, identity: *identity, lock: None }))
+    }
+
+    /// The descriptor that was hashed, once more. Read-only.
+    ///
+    /// # Errors
+    /// [`Error::Changed`] when size or modification time are not those at the proof.
+    pub fn open(&self) -> Result<File, Error> {
+        self.unchanged()?;
+        self.0.file.try_clone().map_err(|error| Error::io("open", &self.0.path, error))
+    }
+
     /// Gives the file the name `name` in `dir`: a hard link made from the descriptor that was hashed, not from a path. The
     /// caller syncs `dir`.
     ///
@@ -163,6 +192,7 @@ impl Verified {
     }
 }
 
-fn descriptor_path(descriptor: RawFd) -> String {
+/// Leads to the open file itself, whatever its names are by now.
+pub(crate) fn descriptor_path(descriptor: RawFd) -> String {
     format!("/proc/self/fd/{descriptor}")
 }

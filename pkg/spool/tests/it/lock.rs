@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File},
     io::{BufRead, BufReader, Read},
+    os::fd::AsFd,
     time::{Duration, SystemTime},
 };
 
@@ -159,4 +160,36 @@ async fn a_finished_pull_leaves_nothing() {
     drop(other);
     bench.spool.remove_if_empty().unwrap();
     assert!(!path.exists());
+}
+
+#[tokio::test]
+async fn what_a_killed_replacement_left_goes_with_its_entry() {
+    let bench = Bench::new();
+    let leave = |verified: &Verified| {
+        let directory = File::open(bench.spool.path()).unwrap();
+        verified.link(directory.as_fd(), &bench.spool.replacement(bench.blob.digest)).unwrap();
+    };
+    let verified = bench.proved().await;
+    leave(&verified);
+    verified.discard().unwrap();
+    assert!(names(bench.spool.path()).is_empty(), "the next run that finishes the blob takes it along");
+
+    let verified = bench.proved().await;
+    leave(&verified);
+    drop(verified);
+    age(&bench);
+    fs::write(bench.spool.path().join("sample-1"), "").unwrap();
+    File::open(bench.spool.path().join("sample-1")).unwrap().set_modified(SystemTime::now() - 2 * WEEK).unwrap();
+    bench.spool.sweep(WEEK).unwrap();
+    assert!(names(bench.spool.path()).is_empty(), "and else the sweep does");
+}
+
+#[test]
+fn a_sample_is_made_like_an_entry_and_has_no_name() {
+    let bench = Bench::new();
+    let sample = bench.spool.sample().unwrap().metadata().unwrap();
+    assert_eq!((sample.nlink(), sample.len()), (0, 0));
+    bench.interrupted();
+    let entry = fs::metadata(bench.data()).unwrap();
+    assert_eq!((sample.mode(), sample.uid(), sample.gid()), (entry.mode(), entry.uid(), entry.gid()));
 }

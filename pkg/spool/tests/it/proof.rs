@@ -145,3 +145,19 @@ fn an_existing_file_is_verified_only_by_hashing_it() {
     assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
     assert!(matches!(verify(bench.blob.digest, size), Err(spool::Error::NotRegular { .. })));
 }
+
+#[tokio::test]
+async fn a_proof_kept_beyond_its_entry_leads_to_the_same_bytes_and_locks_nothing() {
+    let bench = Bench::new();
+    let verified = bench.proved().await;
+    let kept = verified.unlocked();
+    drop(verified);
+    drop(bench.entry());
+    assert_eq!(spool::Identity::of(&kept.open().unwrap()).unwrap(), (&fs::metadata(bench.data()).unwrap()).into());
+    kept.clone().discard().unwrap();
+    assert!(bench.data().exists(), "the entry is not its to remove");
+
+    fs::set_permissions(bench.data(), fs::Permissions::from_mode(0o644)).unwrap();
+    fs::write(bench.data(), "changed").unwrap();
+    assert!(matches!(kept.open(), Err(spool::Error::Changed { .. })));
+}
