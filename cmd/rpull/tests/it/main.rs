@@ -1,5 +1,6 @@
 //! The binary as a user meets it: exit code, stdout, stderr.
 
+mod bad_input;
 mod command_line;
 mod kinds;
 mod main_job;
