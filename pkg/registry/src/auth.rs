@@ -156,7 +156,15 @@ impl Auth {
                 (Secret::new(format!("Bearer {}", token.value.expose())), token.lifetime)
             }
             (Some(Challenge::Basic), Credentials::Basic { user, password }) => (basic(user, password), None),
-            _ => return Err(self.denied(host, about)),
+            (Some(Challenge::Basic), Credentials::Refresh(_)) => {
+                let fault = about.fault(Class::Denied, "401 Unauthorized: user and password are wanted, not a refresh token");
+                return Err(fault.with_hint("use --user in place of --refresh"));
+            }
+            (None, _) => {
+                let fault = about.fault(Class::Denied, "401 Unauthorized without a challenge that is known here");
+                return Err(fault.with_hint("the registry must offer Basic or Bearer authentication"));
+            }
+            (Some(Challenge::Basic), Credentials::Anonymous) => return Err(self.denied(host, about)),
         };
         let mut header = HeaderValue::try_from(text.expose())
             .map_err(|_| about.fault(Class::Fatal, "the token cannot be sent in a header"))?;

@@ -1,5 +1,7 @@
 //! One ranged GET of a blob: the head is checked before the caller sees a byte, the length while it reads.
 
+use std::fmt;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use oci::{ByteRange, Descriptor};
@@ -25,7 +27,6 @@ pub enum Span {
 }
 
 /// An open answer. Dropping it before the end closes the connection; one read to its end is used again.
-#[derive(Debug)]
 pub struct Body {
     response: Response,
     about: About,
@@ -33,6 +34,18 @@ pub struct Body {
     span: Span,
     expected: u64,
     received: u64,
+}
+
+/// Without the response, which would show its URL and its cookies.
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Body")
+            .field("object", &self.about.object)
+            .field("server", &self.server)
+            .field("span", &self.span)
+            .field("received", &self.received)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Body {

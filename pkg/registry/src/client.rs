@@ -1,4 +1,4 @@
-//! One HTTP exchange: no redirect, no retry, no decompression, HTTP/1.1 only; the answer's head within a time limit.
+//! One HTTP exchange: no redirect, no retry, HTTP/1.1 only; the answer's head and a small answer's body within time limits.
 
 use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 
@@ -6,20 +6,33 @@ use http::HeaderMap;
 use reqwest::{Request, Response, redirect::Policy, retry};
 use url::Url;
 
-use crate::{Error, Options, hosts, names::Rotating, redact};
+use crate::{
+    Error, Options,
+    encoding::{DecodeError, Encoding},
+    hosts,
+    names::Rotating,
+    no_proxy::Exceptions,
+    redact,
+};
 
 /// As containerd has it (reference 8.2, "Transport").
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// An error's body is read no further.
 const MAX_ERROR_BODY: u64 = 64 << 10;
+/// Nor longer: the status is known, its words are not worth a wait.
+const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(5);
+/// An encoding's own headers and block framing, on top of a body that it could not make shorter.
+const ENCODING_OVERHEAD: u64 = 64 << 10;
 
 /// Cheap to clone. Both inner clients differ in nothing but the proxy.
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     direct: reqwest::Client,
     proxied: reqwest::Client,
+    unproxied: Exceptions,
     dial_timeout: Duration,
     header_timeout: Duration,
+    document_timeout: Duration,
     dump: bool,
 }
 
@@ -40,8 +53,14 @@ pub(crate) struct HttpError(reqwest::Error);
 #[derive(Debug)]
 pub(crate) enum BodyError {
     Send(SendError),
+    /// Not at its end within this time.
+    Slow(Duration),
     /// Longer than this many bytes.
     TooLong(u64),
+    /// In an encoding of this name, which cannot be undone.
+    Encoded(String),
+    /// It is not in the encoding its header names.
+    Garbled(Encoding, std::io::Error),
 }
 
 impl Client {
@@ -64,8 +83,10 @@ impl Client {
         Ok(Self {
             direct: built(builder().no_proxy())?,
             proxied: built(builder())?,
+            unproxied: Exceptions::from_environment(),
             dial_timeout,
             header_timeout: options.header_timeout,
+            document_timeout: options.document_timeout,
             dump: options.http_dump,
         })
     }
@@ -79,7 +100,8 @@ impl Client {
 
     /// Sends and waits for the head of the answer. Loopback is never behind a proxy.
     pub(crate) async fn send(&self, request: Request) -> Result<Response, SendError> {
-        let client = if hosts::is_loopback(request.url()) { &self.direct } else { &self.proxied };
+        let is_direct = hosts::is_loopback(request.url()) || self.unproxied.holds(request.url());
+        let client = if is_direct { &self.direct } else { &self.proxied };
         let shown = self.dump.then(|| format!("{} {}", request.method(), redact::url(request.url())));
         if let Some(shown) = &shown {
             tracing::debug!(target: "http", "> {shown}{}", redact::headers(request.headers()));
@@ -101,30 +123,41 @@ impl Client {
         answer
     }
 
-    /// The body, if it is at most `limit` bytes long. Each piece must come within the header time limit.
-    pub(crate) async fn body(&self, mut answer: Response, limit: u64) -> Result<Vec<u8>, BodyError> {
-        if answer.content_length().is_some_and(|length| length > limit) {
-            return Err(BodyError::TooLong(limit));
-        }
-        let mut body = Vec::new();
-        loop {
-            let piece = tokio::time::timeout(self.header_timeout, answer.chunk());
-            match piece.await {
-                Ok(Ok(Some(piece))) => body.extend_from_slice(&piece),
-                Ok(Ok(None)) => return Ok(body),
-                Ok(Err(error)) => return Err(BodyError::Send(error.into())),
-                Err(_) => return Err(BodyError::Send(SendError::Timeout(self.header_timeout))),
-            }
-            if body.len() as u64 > limit {
-                return Err(BodyError::TooLong(limit));
-            }
-        }
+    /// The body, decoded, if it is at most `limit` bytes long and all there within the time of a document.
+    pub(crate) async fn body(&self, answer: Response, limit: u64) -> Result<Vec<u8>, BodyError> {
+        let encoding = Encoding::of(answer.headers()).map_err(BodyError::Encoded)?;
+        let sent = if encoding == Encoding::Identity { limit } else { limit + ENCODING_OVERHEAD };
+        let body = within(self.document_timeout, answer, sent).await?;
+        encoding.decode(body, limit).map_err(|error| match error {
+            DecodeError::TooLong => BodyError::TooLong(limit),
+            DecodeError::Broken(error) => BodyError::Garbled(encoding, error),
+        })
     }
 
-    /// What an error's body says. Its end is not waited for longer than usual; what cannot be read says nothing.
+    /// What an error's body says; what cannot be read says nothing. A body read to its end lets the connection serve again.
     pub(crate) async fn error_body(&self, answer: Response) -> Vec<u8> {
-        self.body(answer, MAX_ERROR_BODY).await.unwrap_or_default()
+        let Ok(encoding) = Encoding::of(answer.headers()) else { return Vec::new() };
+        let body = within(self.document_timeout.min(ERROR_BODY_TIMEOUT), answer, MAX_ERROR_BODY).await.unwrap_or_default();
+        encoding.decode(body, MAX_ERROR_BODY).unwrap_or_default()
     }
+}
+
+/// The body as sent. The time is for the whole: one that drips must end too.
+async fn within(time: Duration, mut answer: Response, limit: u64) -> Result<Vec<u8>, BodyError> {
+    if answer.content_length().is_some_and(|length| length > limit) {
+        return Err(BodyError::TooLong(limit));
+    }
+    let all = async {
+        let mut body = Vec::new();
+        while let Some(piece) = answer.chunk().await.map_err(|error| BodyError::Send(error.into()))? {
+            if body.len() as u64 + piece.len() as u64 > limit {
+                return Err(BodyError::TooLong(limit));
+            }
+            body.extend_from_slice(&piece);
+        }
+        Ok(body)
+    };
+    tokio::time::timeout(time, all).await.unwrap_or(Err(BodyError::Slow(time)))
 }
 
 impl From<reqwest::Error> for SendError {

@@ -17,6 +17,9 @@ mod several;
 
 /// A longer manifest, index or config is refused (safety 20).
 pub const MAX_DOCUMENT: u64 = 8 << 20;
+/// What nginx writes where a client certificate is missing ("No required …") or not accepted ("The … error").
+const PAGE: &[u8] = b"SSL certificate";
+const TOO_LONG: &str = "an image's manifest and config have a few kilobytes; check what was pushed there";
 
 /// What a reference resolved to.
 #[derive(Clone, Debug)]
@@ -71,7 +74,7 @@ pub(crate) async fn fetch(hosts: &[Host], repository: &str, descriptor: &Descrip
         let about = About { host: host.name.clone(), object: format!("{word} {object} of {repository}") };
         if descriptor.size() > MAX_DOCUMENT {
             let happened = format!("{} bytes, {MAX_DOCUMENT} are allowed", descriptor.size());
-            return Err(about.fault(Class::Fatal, happened));
+            return Err(about.fault(Class::Corrupt, happened).with_hint(TOO_LONG));
         }
         let wanted = Wanted { repository, kind, object: &object, accept: &accept };
         let taken = wanted.get(host, &about, descriptor.size()).await;
@@ -108,16 +111,13 @@ impl Wanted<'_> {
         let (status, headers) = (response.status(), response.headers().clone());
         if status != StatusCode::OK {
             let body = host.client.error_body(response).await;
-            return Err(self.refused(host, about.status(&server, status, &headers, &body), status, &body));
+            let fault = about.status(&server, status, &headers, &body);
+            return Err(self.refused(host, about, fault, (status, &body)));
         }
-        let encoding = headers.get(header::CONTENT_ENCODING).map_or("identity", |value| value.to_str().unwrap_or("unknown"));
-        if !encoding.trim().is_empty() && !encoding.trim().eq_ignore_ascii_case("identity") {
-            let encoding = crate::redact::line(encoding, 20);
-            return Err(about.fault(Class::Corrupt, format!("answer is encoded ({encoding}) though that was not asked for")));
-        }
-        let bytes = host.client.body(response, limit).await.map_err(|error| match error {
-            BodyError::Send(error) => about.unanswered(&server, error),
-            BodyError::TooLong(limit) => about.fault(Class::Corrupt, format!("longer than {limit} bytes")),
+        let bytes = host.client.body(response, limit).await.map_err(|error| {
+            let too_long = matches!(error, BodyError::TooLong(_));
+            let fault = about.untaken(&server, error);
+            if too_long { fault.with_hint(TOO_LONG) } else { fault }
         })?;
         // A pull-through cache that has not got it yet is known to answer so once.
         if bytes.is_empty() {
@@ -127,7 +127,7 @@ impl Wanted<'_> {
     }
 
     /// Adds what helps.
-    fn refused(&self, host: &Host, fault: Fault, status: StatusCode, body: &[u8]) -> Fault {
+    fn refused(&self, host: &Host, about: &About, fault: Fault, (status, body): (StatusCode, &[u8])) -> Fault {
         if Auth::is_refusal(status) {
             return fault.with_hint(host.auth.hint(host));
         }
@@ -143,6 +143,11 @@ impl Wanted<'_> {
             (StatusCode::TOO_MANY_REQUESTS, _) => fault.with_hint("the registry limits requests; logged-in users get more"),
             (StatusCode::BAD_REQUEST, _) if host.is_plain() => {
                 fault.with_hint("the registry may speak https only: leave out --plain-http")
+            }
+            // nginx takes the connection and says it in HTTP, as a page.
+            (StatusCode::BAD_REQUEST, _) if body.windows(PAGE.len()).any(|words| words == PAGE) => {
+                let (words, hint) = fault::CLIENT_CERTIFICATE;
+                about.fault(Class::Fatal, words).with_hint(hint)
             }
             _ => fault,
         }
@@ -168,7 +173,7 @@ fn resolved(taken: Taken, wanted: Option<Digest>, about: &About) -> Result<Resol
         warnings.push(format!("{} says Docker-Content-Digest {said}, the {} has {digest}", about.host, about.object));
     }
     let media_type =
-        media::of(text("content-type"), &bytes).map_err(|why| about.fault(Class::Fatal, why.words).with_hint(why.hint))?;
+        media::of(text("content-type"), &bytes).map_err(|why| about.fault(Class::Corrupt, why.words).with_hint(why.hint))?;
     let descriptor = Descriptor::new(media_type, digest, bytes.len() as u64)
         .map_err(|error| about.fault(Class::Corrupt, "size out of bounds").with_source(error))?;
     Ok(Resolved { descriptor, bytes, host: about.host.clone(), warnings })
@@ -177,7 +182,9 @@ fn resolved(taken: Taken, wanted: Option<Digest>, about: &About) -> Result<Resol
 fn proved(bytes: Vec<u8>, descriptor: &Descriptor, about: &About) -> Result<Vec<u8>, Fault> {
     if bytes.len() as u64 != descriptor.size() {
         let happened = format!("{} bytes, its descriptor says {}", bytes.len(), descriptor.size());
-        return Err(about.fault(Class::Corrupt, happened));
+        return Err(about
+            .fault(Class::Corrupt, happened)
+            .with_hint("the image is broken in the registry; build and push it again"));
     }
     let digest = Digest::of(&bytes);
     if digest == descriptor.digest { Ok(bytes) } else { Err(mismatch(about, descriptor.digest, digest)) }

@@ -14,8 +14,7 @@ use crate::{
 /// As Go and containerd have it.
 pub(crate) const MAX_REDIRECTS: usize = 10;
 
-/// The head of an answer.
-#[derive(Debug)]
+/// The head of an answer. It cannot be printed: the response would show its URL and its cookies.
 pub(crate) struct Answer {
     pub(crate) response: Response,
     /// Who gave it: the host, or the storage it sent us to.

@@ -9,7 +9,10 @@ use std::{
 
 use http::{HeaderMap, StatusCode, header::RETRY_AFTER};
 
-use crate::{client::SendError, redact};
+use crate::{
+    client::{BodyError, SendError},
+    redact,
+};
 
 /// No server can make us wait longer.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(5 * 60);
@@ -124,7 +127,28 @@ impl About {
                 };
                 let mut fault = self.fault(transient, format_args!("{words}{from}")).with_source(error);
                 fault.connect = connect;
+                if connect {
+                    fault.hint = Some("check the host's name and port, and the way there: proxy, firewall".to_owned());
+                }
                 fault
+            }
+        }
+    }
+
+    /// An answer whose body cannot be taken.
+    pub(crate) fn untaken(&self, server: &str, error: BodyError) -> Fault {
+        let from = if server == self.host { String::new() } else { format!(" from {server}") };
+        let corrupt = |happened: fmt::Arguments<'_>| self.fault(Class::Corrupt, happened);
+        match error {
+            BodyError::Send(error) => self.unanswered(server, error),
+            BodyError::Slow(time) => {
+                let happened = format_args!("answer{from} did not end within {} s", time.as_secs());
+                self.fault(Class::Transient { after: None }, happened)
+            }
+            BodyError::TooLong(limit) => corrupt(format_args!("answer{from} is longer than {limit} bytes")),
+            BodyError::Encoded(name) => corrupt(format_args!("answer{from} is encoded ({name}) though that was not asked for")),
+            BodyError::Garbled(encoding, error) => {
+                corrupt(format_args!("answer{from} is not the {} its head says", encoding.name())).with_source(error)
             }
         }
     }
@@ -149,34 +173,48 @@ impl About {
 /// What of a TLS failure is worth another try, in words, with a cure.
 fn tls_words(error: &rustls::Error) -> (Class, &'static str, Option<&'static str>) {
     use rustls::{AlertDescription as Alert, CertificateError as Bad, Error};
-    match error {
+    let (words, hint) = match error {
         Error::InvalidCertificate(Bad::UnknownIssuer) => (
-            Class::Fatal,
             "certificate signed by an unknown authority",
-            Some("give its CA with --tlscacert or as ca in hosts.toml"),
+            "give its CA, or the certificate itself if it is self-signed, with --tlscacert or as ca in hosts.toml",
         ),
         Error::InvalidCertificate(Bad::Expired | Bad::ExpiredContext { .. }) => {
-            (Class::Fatal, "certificate has expired", Some("renew the registry's certificate, or check this machine's clock"))
+            ("certificate has expired", "renew the registry's certificate, or check this machine's clock")
         }
         Error::InvalidCertificate(Bad::NotValidYet | Bad::NotValidYetContext { .. }) => {
-            (Class::Fatal, "certificate is not valid yet", Some("check this machine's clock"))
+            ("certificate is not valid yet", "check this machine's clock")
         }
-        Error::InvalidCertificate(Bad::NotValidForName | Bad::NotValidForNameContext { .. }) => (
-            Class::Fatal,
-            "certificate is for another name",
-            Some("use a name the certificate lists; --skip-verify checks nothing at all"),
-        ),
-        Error::InvalidCertificate(_) => (Class::Fatal, "certificate cannot be accepted", None),
+        Error::InvalidCertificate(Bad::NotValidForName | Bad::NotValidForNameContext { .. }) => {
+            ("certificate is for another name", "use a name the certificate lists; --skip-verify checks nothing at all")
+        }
+        Error::InvalidCertificate(_) => {
+            ("certificate cannot be accepted", "see it with openssl s_client -showcerts -connect HOST:PORT")
+        }
         Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType) => {
-            (Class::Fatal, "http answered to https", Some("if the registry has no TLS, say --plain-http"))
+            ("http answered to https", "if the registry has no TLS, say --plain-http")
         }
-        Error::AlertReceived(Alert::CertificateRequired | Alert::BadCertificate | Alert::UnknownCA | Alert::AccessDenied) => {
-            (Class::Fatal, "client certificate wanted", Some("give one with --tlscert and --tlskey or as client in hosts.toml"))
-        }
-        Error::AlertReceived(_) | Error::PeerIncompatible(_) => (Class::Fatal, "no TLS in common", None),
-        _ => (Class::Transient { after: None }, "TLS connection broken", None),
-    }
+        Error::AlertReceived(
+            Alert::CertificateRequired
+            | Alert::NoCertificate
+            | Alert::BadCertificate
+            | Alert::UnsupportedCertificate
+            | Alert::CertificateRevoked
+            | Alert::CertificateExpired
+            | Alert::CertificateUnknown
+            | Alert::UnknownCA
+            | Alert::AccessDenied,
+        ) => CLIENT_CERTIFICATE,
+        Error::AlertReceived(Alert::ProtocolVersion | Alert::HandshakeFailure | Alert::InsufficientSecurity)
+        | Error::PeerIncompatible(_) => ("no TLS in common", "the registry must offer TLS 1.2 or 1.3 with current ciphers"),
+        Error::AlertReceived(_) => ("TLS refused", "check the host's name: the server may have no certificate for it"),
+        _ => return (Class::Transient { after: None }, "TLS connection broken", None),
+    };
+    (Class::Fatal, words, Some(hint))
 }
+
+/// Words and cure for a server that wants to know its clients. Few say whether one is missing or not good enough.
+pub(crate) const CLIENT_CERTIFICATE: (&str, &str) =
+    ("client certificate missing or not accepted", "give one with --tlscert and --tlskey or as client in hosts.toml");
 
 /// `Retry-After` in seconds or as a date (RFC 9110 10.2.3).
 fn retry_after(text: &str, now: SystemTime) -> Option<Duration> {
@@ -188,9 +226,13 @@ fn retry_after(text: &str, now: SystemTime) -> Option<Duration> {
     Some(after.min(MAX_RETRY_AFTER))
 }
 
-/// `errors[0]` of the distribution spec, or `details` of a token server.
+/// `errors[0]` of the distribution spec, `details` of a token server, or one line of plain text as Go's servers write it.
 fn message(body: &[u8]) -> Option<String> {
-    let json: serde_json::Value = serde_json::from_slice(body).ok()?;
+    let Ok(json) = serde_json::from_slice::<serde_json::Value>(body) else {
+        let text = std::str::from_utf8(body).ok()?.trim();
+        let is_line = !text.is_empty() && text.len() <= MAX_MESSAGE && !text.contains(['\n', '<', '{']);
+        return is_line.then(|| redact::line(text, MAX_MESSAGE));
+    };
     let text = |value: &serde_json::Value| value.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
     let first = json.get("errors").and_then(|errors| errors.get(0));
     let said = match first {
@@ -254,5 +296,7 @@ mod tests {
         assert_eq!(code(body).as_deref(), Some("MANIFEST_UNKNOWN"));
         let elsewhere = about().status("s.example", StatusCode::FORBIDDEN, &HeaderMap::new(), b"<html>");
         assert_eq!(elsewhere.to_string(), "r.example: manifest a/b:1: 403 Forbidden from s.example");
+        let plain = about().status("r.example", StatusCode::BAD_REQUEST, &HeaderMap::new(), b"Client sent no TLS.\n");
+        assert_eq!(plain.to_string(), "r.example: manifest a/b:1: 400 Bad Request (Client sent no TLS.)");
     }
 }

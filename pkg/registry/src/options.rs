@@ -23,6 +23,8 @@ pub struct Options {
     pub connect_timeout: Duration,
     /// How long a host may take to answer a request it has got.
     pub header_timeout: Duration,
+    /// How long the body of a manifest, config, token or error may take as a whole. Blobs have no such limit.
+    pub document_timeout: Duration,
     /// Addresses for names that only a test knows.
     pub names: Option<Names>,
 }
@@ -39,6 +41,8 @@ impl Default for Options {
             // Both as containerd has them (reference 8.2, "Transport").
             connect_timeout: Duration::from_secs(30),
             header_timeout: Duration::from_secs(30),
+            // A document of some kilobytes takes a second on the slowest line; the longest allowed needs 140 KB/s.
+            document_timeout: Duration::from_secs(60),
             names: None,
         }
     }

@@ -2,12 +2,15 @@
 
 use std::{
     collections::HashMap,
+    fmt,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
 
 use oci::Digest;
 use url::Url;
+
+use crate::redact;
 
 /// A signature must live until the storage has seen it.
 const MARGIN: Duration = Duration::from_secs(10);
@@ -31,11 +34,18 @@ pub(crate) struct Route {
     pub(crate) renewing: tokio::sync::Mutex<()>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Known {
     target: Option<Url>,
     /// There was one once: the registry redirects.
     redirects: bool,
+}
+
+/// The target's signature is a secret.
+impl fmt::Debug for Known {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Known").field(&self.target.as_ref().map(redact::url)).finish()
+    }
 }
 
 impl Route {

@@ -8,7 +8,7 @@ use url::{Url, form_urlencoded};
 
 use crate::{
     Class, Credentials, Fault, Secret, auth,
-    client::{BodyError, Client, SendError},
+    client::{Client, SendError},
     exchange::{self, MAX_REDIRECTS},
     fault::About,
     hosts::{self, Host},
@@ -71,9 +71,10 @@ pub(crate) async fn fetch(host: &Host, credentials: &Credentials, wanted: &Wante
         }
         return Err(fault);
     }
-    let body = host.client.body(answer, MAX_TOKEN_ANSWER).await.map_err(|error| match error {
-        BodyError::Send(error) => unanswered(error),
-        BodyError::TooLong(limit) => about.fault(Class::Fatal, format_args!("answer of {server} is longer than {limit} bytes")),
+    let body = host.client.body(answer, MAX_TOKEN_ANSWER).await.map_err(|error| {
+        let fault = about.untaken(&server, error);
+        // No other host has a better one.
+        if fault.class == Class::Corrupt { Fault { class: Class::Fatal, ..fault } } else { fault }
     })?;
     let unusable = || about.fault(Class::Fatal, format_args!("answer of {server} holds no token"));
     // serde's error could quote the token.

@@ -9,6 +9,8 @@ use std::{
 
 use tempfile::TempDir;
 
+use crate::certificates;
+
 /// A daemon, killed when dropped.
 pub(crate) struct Daemon {
     child: Child,
@@ -37,20 +39,13 @@ pub(crate) fn image() -> PathBuf {
 /// A docker-registry holding the image as `t/obd:1`; with `user` it asks for Basic authentication.
 pub(crate) fn docker_registry(user: Option<(&str, &str)>) -> Daemon {
     let directory = tempfile::tempdir().unwrap();
-    let root = directory.path();
-    let port = free_port();
     let auth = user.map_or_else(String::new, |(name, password)| {
-        let file = root.join("htpasswd");
+        let file = directory.path().join("htpasswd");
         let output = run(Command::new("htpasswd").args(["-Bbn", name, password]));
         std::fs::write(&file, output).unwrap();
         format!("auth: {{htpasswd: {{realm: test, path: {}}}}}\n", file.display())
     });
-    let config = format!(
-        "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n{auth}",
-        root.join("data").display()
-    );
-    std::fs::write(root.join("config.yml"), config).unwrap();
-    let daemon = start(Command::new("docker-registry").arg("serve").arg(root.join("config.yml")), port, directory);
+    let daemon = registry_in(directory, "", &auth);
     let mut push = Command::new("skopeo");
     push.args(["copy", "-q", "--preserve-digests", "--dest-tls-verify=false"]);
     if let Some((name, password)) = user {
@@ -61,37 +56,46 @@ pub(crate) fn docker_registry(user: Option<(&str, &str)>) -> Daemon {
     daemon
 }
 
-/// nginx with a self-signed certificate for 127.0.0.1, marked as CA as `openssl req -x509` has it, before `upstream`.
-/// The certificate is `cert.pem` in its directory.
-pub(crate) fn tls_front(upstream: &str) -> Daemon {
+/// An empty docker-registry that talks only to clients the CA knows. `ca.pem`, `server.pem` and `client.pem` (each with its
+/// `.key`) are in its directory.
+pub(crate) fn docker_registry_for_known_clients() -> Daemon {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path();
-    run(Command::new("openssl").current_dir(root).args([
-        "req",
-        "-x509",
-        "-newkey",
-        "rsa:2048",
-        "-nodes",
-        "-days",
-        "2",
-        "-keyout",
-        "key.pem",
-        "-out",
-        "cert.pem",
-        "-subj",
-        "/CN=test",
-        "-addext",
-        "subjectAltName=IP:127.0.0.1,DNS:right.example",
-    ]));
+    certificates::authority(root);
+    certificates::server(root, certificates::VALID);
+    certificates::client(root);
+    let root = root.display();
+    let tls = format!(", tls: {{certificate: {root}/server.pem, key: {root}/server.key, clientcas: [{root}/ca.pem]}}");
+    registry_in(directory, &tls, "")
+}
+
+fn registry_in(directory: TempDir, tls: &str, auth: &str) -> Daemon {
+    let root = directory.path();
     let port = free_port();
     let config = format!(
-        "daemon off; pid {root}/pid; error_log stderr; user root;\nevents {{}}\nhttp {{ access_log off;\n\
-         client_body_temp_path {root}/a; proxy_temp_path {root}/b; fastcgi_temp_path {root}/c; uwsgi_temp_path {root}/d; \
-         scgi_temp_path {root}/e;\nserver {{ listen 127.0.0.1:{port} ssl; ssl_certificate {root}/cert.pem; \
-         ssl_certificate_key {root}/key.pem; location / {{ proxy_pass http://{upstream}; proxy_set_header Host $http_host; }} }} }}\n",
-        root = root.display()
+        "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\n\
+         http: {{addr: '127.0.0.1:{port}'{tls}}}\n{auth}",
+        root.join("data").display()
     );
-    std::fs::write(root.join("nginx.conf"), config).unwrap();
+    std::fs::write(root.join("config.yml"), config).unwrap();
+    start(Command::new("docker-registry").arg("serve").arg(root.join("config.yml")), port, directory)
+}
+
+/// nginx before `upstream` with the certificate that `make` puts into its directory as `server.pem` and `server.key`.
+/// `settings` are further lines of its server block; `ROOT` in them is that directory.
+pub(crate) fn tls_front(upstream: &str, make: impl FnOnce(&Path), settings: &str) -> Daemon {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path();
+    make(root);
+    let port = free_port();
+    let config = format!(
+        "daemon off; pid ROOT/pid; error_log stderr; user root;\nevents {{}}\nhttp {{ access_log off;\n\
+         client_body_temp_path ROOT/a; proxy_temp_path ROOT/b; fastcgi_temp_path ROOT/c; uwsgi_temp_path ROOT/d; \
+         scgi_temp_path ROOT/e;\nserver {{ listen 127.0.0.1:{port} ssl; ssl_certificate ROOT/server.pem; \
+         ssl_certificate_key ROOT/server.key; {settings}\nlocation / {{ proxy_pass http://{upstream}; proxy_redirect off; \
+         proxy_set_header Host $http_host; }} }} }}\n"
+    );
+    std::fs::write(root.join("nginx.conf"), config.replace("ROOT", &root.display().to_string())).unwrap();
     let mut command = Command::new("nginx");
     command.args(["-e", "stderr", "-g", "master_process off;", "-c"]).arg(root.join("nginx.conf"));
     start(&mut command, port, directory)
@@ -115,7 +119,7 @@ fn start(command: &mut Command, port: u16, directory: TempDir) -> Daemon {
     panic!("{command:?} does not listen");
 }
 
-fn run(command: &mut Command) -> Vec<u8> {
+pub(crate) fn run(command: &mut Command) -> Vec<u8> {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
     output.stdout

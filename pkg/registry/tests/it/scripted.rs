@@ -2,46 +2,14 @@
 
 use std::time::Duration;
 
-use oci::{ByteRange, Descriptor, Digest, MediaType, Reference};
-use registry::{Body, Class, Credentials, Fault, Options, Registry, Repository, Secret, Span};
+use oci::{ByteRange, Descriptor, Digest, MediaType};
+use registry::{Class, Credentials, Fault, Options, Span};
 
 use crate::{
+    asking::{BLOB, MANIFEST, TYPE, ann, blob, drain, names, part, plain, range, repository},
     daemons::free_port,
-    server::{Server, answer},
+    server::{Reply, Server, answer},
 };
-
-const MANIFEST: &[u8] = br#"{"schemaVersion":2,"config":{}}"#;
-const BLOB: &[u8] = b"0123456789";
-const TYPE: (&str, &str) = ("Content-Type", MediaType::OCI_MANIFEST);
-
-fn plain() -> Options {
-    Options { plain_http: true, ..Options::default() }
-}
-
-fn repository(host: &str, options: Options, credentials: Credentials) -> Repository {
-    let reference: Reference = format!("{host}/a/b:1").parse().unwrap();
-    Registry::new(options, credentials).unwrap().repository(&reference).unwrap()
-}
-
-fn blob() -> Descriptor {
-    Descriptor::new(MediaType::new(MediaType::OCI_LAYER), Digest::of(BLOB), BLOB.len() as u64).unwrap()
-}
-
-fn range() -> ByteRange {
-    ByteRange::new(2, 6).unwrap()
-}
-
-fn part() -> Vec<u8> {
-    answer("206 Partial Content", &[("Content-Range", "bytes 2-5/10")], &BLOB[2..6])
-}
-
-async fn drain(mut body: Body) -> Result<Vec<u8>, Fault> {
-    let mut bytes = Vec::new();
-    while let Some(frame) = body.frame().await? {
-        bytes.extend_from_slice(&frame);
-    }
-    Ok(bytes)
-}
 
 async fn blob_fault(response: Vec<u8>) -> Fault {
     let server = Server::start(move |_, _| response.clone()).await;
@@ -148,90 +116,6 @@ async fn an_empty_answer_may_be_better_the_next_time() {
     repository.resolve().await.unwrap();
 }
 
-/// A registry and its token server in one. Tokens are `token-N`; the registry takes the newest only.
-async fn token_registry() -> Server {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    let (issued, own) = (AtomicUsize::new(0), std::sync::OnceLock::<String>::new());
-    Server::start(move |_, request| {
-        let lower = request.to_ascii_lowercase();
-        let host = lower.split("host: ").nth(1).and_then(|rest| rest.lines().next()).unwrap_or_default();
-        let host = own.get_or_init(|| host.to_owned());
-        if request.starts_with("POST /token") {
-            return answer("404 Not Found", &[], b"");
-        }
-        if request.starts_with("GET /token") {
-            let number = issued.fetch_add(1, Ordering::SeqCst) + 1;
-            return answer("200 OK", &[], format!(r#"{{"token":"token-{number}"}}"#).as_bytes());
-        }
-        let newest = issued.load(Ordering::SeqCst);
-        if newest > 0 && lower.contains(&format!("authorization: bearer token-{newest}\r\n")) {
-            return if request.contains("/manifests/") { answer("200 OK", &[TYPE], MANIFEST) } else { part() };
-        }
-        let challenge = format!(r#"Bearer realm="http://{host}/token",service="s",scope="repository:a/b:pull""#);
-        answer("401 Unauthorized", &[("WWW-Authenticate", "Basic realm=x"), ("WWW-Authenticate", &challenge)], b"")
-    })
-    .await
-}
-
-fn count(server: &Server, start: &str) -> usize {
-    server.requests().iter().filter(|request| request.starts_with(start)).count()
-}
-
-#[tokio::test]
-async fn one_token_serves_all_and_others_wait_for_it() {
-    let server = token_registry().await;
-    let repository = repository(&server.host, plain(), Credentials::Anonymous);
-    let blob = blob();
-    let asks = (0..8).map(|_| async { drain(repository.blob(0, &blob, Some(range())).await.unwrap()).await.unwrap() });
-    for bytes in futures_util::future::join_all(asks).await {
-        assert_eq!(bytes, &BLOB[2..6]);
-    }
-    assert_eq!(count(&server, "GET /token?service=s&scope=repository%3Aa%2Fb%3Apull "), 1, "{:#?}", server.requests());
-}
-
-#[tokio::test]
-async fn credentials_are_posted_and_then_sent_as_basic_where_post_is_not_served() {
-    let server = token_registry().await;
-    let credentials = Credentials::Basic { user: "ann".to_owned(), password: Secret::new("pa ss") };
-    repository(&server.host, plain(), credentials).resolve().await.unwrap();
-    let requests = server.requests();
-    let post = requests.iter().find(|request| request.starts_with("POST /token")).unwrap();
-    assert!(post.contains("grant_type=password&username=ann&password=pa+ss"), "{post}");
-    let get = requests.iter().find(|request| request.starts_with("GET /token")).unwrap();
-    assert!(get.contains("Basic YW5uOnBhIHNz"), "{get}");
-    assert!(!requests[0].to_ascii_lowercase().contains("authorization"), "offered before it was asked for");
-}
-
-#[tokio::test]
-async fn a_token_refused_in_the_middle_is_renewed_once_for_all() {
-    let server = token_registry().await;
-    let first = repository(&server.host, plain(), Credentials::Anonymous);
-    first.resolve().await.unwrap();
-    // Another client's token makes the first one's old.
-    repository(&server.host, plain(), Credentials::Anonymous).resolve().await.unwrap();
-    let blob = blob();
-    let asks = (0..6).map(|_| async { drain(first.blob(0, &blob, Some(range())).await.unwrap()).await.unwrap() });
-    futures_util::future::join_all(asks).await;
-    assert_eq!(count(&server, "GET /token"), 3, "{:#?}", server.requests());
-}
-
-#[tokio::test]
-async fn a_token_server_that_fails_is_named_with_its_retry_after() {
-    let server = Server::start(|_, request| {
-        let host = request.to_ascii_lowercase();
-        let host = host.split("host: ").nth(1).and_then(|rest| rest.lines().next()).unwrap_or_default().to_owned();
-        if request.starts_with("GET /token") {
-            return answer("503 Service Unavailable", &[("Retry-After", "3")], b"");
-        }
-        let challenge = format!(r#"Bearer realm="http://{host}/token""#);
-        answer("401 Unauthorized", &[("WWW-Authenticate", &challenge)], b"")
-    })
-    .await;
-    let fault = repository(&server.host, plain(), Credentials::Anonymous).resolve().await.unwrap_err();
-    assert_eq!(fault.class, Class::Transient { after: Some(Duration::from_secs(3)) });
-    assert!(fault.to_string().contains("token for manifest 1 of a/b: 503"), "{fault}");
-}
-
 #[test]
 fn a_request_may_move_between_threads() {
     fn sendable<T: Send>(_: &T) {}
@@ -263,8 +147,7 @@ async fn a_redirects_target_is_kept_renewed_when_refused_and_learns_no_credentia
         answer("307 Temporary Redirect", &[("Location", &location)], b"")
     })
     .await;
-    let credentials = Credentials::Basic { user: "ann".to_owned(), password: Secret::new("word") };
-    let repository = repository(&server.host, plain(), credentials);
+    let repository = repository(&server.host, plain(), ann("word"));
     for _ in 0..2 {
         assert_eq!(drain(repository.blob(0, &blob(), Some(range())).await.unwrap()).await.unwrap(), &BLOB[2..6]);
     }
@@ -302,11 +185,43 @@ async fn a_mirror_without_tls_is_not_shown_the_users_password() {
     std::fs::create_dir(root.path().join("r.example")).unwrap();
     let text = format!("server = \"http://mirror.example:{port}\"\n");
     std::fs::write(root.path().join("r.example/hosts.toml"), text).unwrap();
-    let names = registry::Names::new([("mirror.example".to_owned(), vec!["127.0.0.1".parse().unwrap()])]);
-    let options = Options { hosts_dirs: vec![root.path().to_owned()], names: Some(names), ..Options::default() };
-    let credentials = Credentials::Basic { user: "ann".to_owned(), password: Secret::new("word") };
-    let fault = repository("r.example", options, credentials).resolve().await.unwrap_err();
+    let options =
+        Options { hosts_dirs: vec![root.path().to_owned()], names: Some(names(&["mirror.example"])), ..Options::default() };
+    let fault = repository("r.example", options, ann("word")).resolve().await.unwrap_err();
     assert_eq!(fault.class, Class::Denied);
     assert!(fault.hint().unwrap().contains("only over TLS"), "{fault:?}");
     assert!(mirror.requests().iter().all(|request| !request.to_ascii_lowercase().contains("authorization")));
+}
+
+#[tokio::test]
+async fn a_redirect_loop_ends_after_ten() {
+    let server = Server::start(|_, _| answer("302 Found", &[("Location", "/again")], b"")).await;
+    let fault = repository(&server.host, plain(), Credentials::Anonymous).resolve().await.unwrap_err();
+    assert_eq!(fault.class, Class::Fatal);
+    assert!(fault.to_string().contains("more than 10 redirects"), "{fault}");
+    assert_eq!(server.requests().len(), 11);
+}
+
+#[tokio::test]
+async fn a_connection_read_to_its_end_serves_again() {
+    let server = Server::start(|_, _| Reply::kept("206 x", &[("Content-Range", "bytes 2-5/10")], &BLOB[2..6])).await;
+    let repository = repository(&server.host, plain(), Credentials::Anonymous);
+    for _ in 0..3 {
+        assert_eq!(drain(repository.blob(0, &blob(), Some(range())).await.unwrap()).await.unwrap(), &BLOB[2..6]);
+    }
+    assert_eq!((server.requests().len(), server.connections()), (3, 1));
+}
+
+#[tokio::test]
+async fn a_connection_survives_an_error_that_is_short() {
+    let server = Server::start(|number, _| match number {
+        0 => Reply::kept("503 x", &[], br#"{"errors":[{"code":"UNAVAILABLE","message":"later"}]}"#),
+        _ => Reply::kept("200 OK", &[TYPE], MANIFEST),
+    })
+    .await;
+    let repository = repository(&server.host, plain(), Credentials::Anonymous);
+    let fault = repository.resolve().await.unwrap_err();
+    assert!(fault.to_string().contains("UNAVAILABLE: later"), "{fault}");
+    repository.resolve().await.unwrap();
+    assert_eq!((server.requests().len(), server.connections()), (2, 1));
 }

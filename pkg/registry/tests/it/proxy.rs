@@ -1,0 +1,75 @@
+//! Proxies out of the environment. That is the process's, so each case is a process of its own: this very binary, one test.
+
+use registry::{Credentials, Options};
+
+use crate::{
+    asking::{MANIFEST, TYPE, names, repository},
+    server::{Server, answer},
+};
+
+/// Which host the child asks, and whether with `--plain-http`.
+const HOST: &str = "TEST_PROXY_HOST";
+const PLAIN: &str = "TEST_PROXY_PLAIN";
+
+/// Does nothing unless one of the tests below starts it.
+#[tokio::test]
+async fn child() {
+    let Ok(host) = std::env::var(HOST) else { return };
+    let plain_http = std::env::var_os(PLAIN).is_some();
+    let options = Options { plain_http, names: Some(names(&["direct.example"])), ..Options::default() };
+    repository(&host, options, Credentials::Anonymous).resolve().await.unwrap();
+}
+
+async fn pull(host: &str, environment: &[(&str, &str)]) {
+    let mut command = tokio::process::Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "proxy::child", "--nocapture"]);
+    for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "REQUEST_METHOD"] {
+        command.env_remove(name).env_remove(name.to_ascii_lowercase());
+    }
+    let output = command.env(HOST, host).envs(environment.iter().copied()).output().await.unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && text.contains("1 passed"), "{host} {environment:?}\n{text}");
+}
+
+async fn manifests() -> Server {
+    Server::start(|_, _| answer("200 OK", &[TYPE], MANIFEST)).await
+}
+
+/// Nothing listens there.
+const DEAD: &str = "http://127.0.0.1:9";
+
+#[tokio::test]
+async fn loopback_is_never_behind_a_proxy() {
+    let server = manifests().await;
+    let port = server.host.rsplit(':').next().unwrap();
+    for host in [server.host.clone(), format!("localhost:{port}")] {
+        for name in ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"] {
+            pull(&host, &[(name, DEAD), (PLAIN, "1")]).await;
+        }
+    }
+    pull(&server.host, &[("HTTP_PROXY", DEAD), ("HTTPS_PROXY", DEAD)]).await;
+    assert!(server.requests().len() > 12);
+}
+
+#[tokio::test]
+async fn others_are_behind_the_proxy_with_its_password() {
+    for name in ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"] {
+        let proxy = manifests().await;
+        let url = format!("http://ann:pa%20ss@{}", proxy.host);
+        pull("far.example", &[(name, &url), (PLAIN, "1")]).await;
+        let request = &proxy.requests()[0];
+        assert!(request.starts_with("GET http://far.example/v2/a/b/manifests/1 HTTP/1.1\r\n"), "{request}");
+        assert!(request.to_ascii_lowercase().contains("proxy-authorization: basic yw5uonbhihnz"), "{request}");
+    }
+}
+
+#[tokio::test]
+async fn no_proxy_excepts_names_and_suffixes() {
+    // Whatever the list, the name leads to this server when no proxy is asked.
+    let server = manifests().await;
+    let host = format!("direct.example:{}", server.host.rsplit(':').next().unwrap());
+    for list in ["direct.example", ".example", "example", "other, direct.example", "*", &host] {
+        pull(&host, &[("HTTP_PROXY", DEAD), ("NO_PROXY", list), (PLAIN, "1")]).await;
+        pull(&host, &[("http_proxy", DEAD), ("no_proxy", list), (PLAIN, "1")]).await;
+    }
+}

@@ -1,0 +1,152 @@
+//! Tokens: from whom, for whom, how often.
+
+use std::time::Duration;
+
+use registry::{Class, Credentials, Secret};
+
+use crate::{
+    asking::{BLOB, MANIFEST, TYPE, ann, blob, drain, part, plain, range, repository},
+    server::{Server, answer, host_of},
+};
+
+/// A registry and its token server in one. Tokens are `token-N`; the registry takes the newest only.
+async fn token_registry() -> Server {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    let (issued, own) = (AtomicUsize::new(0), std::sync::OnceLock::<String>::new());
+    Server::start(move |_, request| {
+        let lower = request.to_ascii_lowercase();
+        let host = own.get_or_init(|| host_of(request));
+        if request.starts_with("POST /token") {
+            return answer("404 Not Found", &[], b"");
+        }
+        if request.starts_with("GET /token") {
+            let number = issued.fetch_add(1, Ordering::SeqCst) + 1;
+            return answer("200 OK", &[], format!(r#"{{"token":"token-{number}"}}"#).as_bytes());
+        }
+        let newest = issued.load(Ordering::SeqCst);
+        if newest > 0 && lower.contains(&format!("authorization: bearer token-{newest}\r\n")) {
+            return if request.contains("/manifests/") { answer("200 OK", &[TYPE], MANIFEST) } else { part() };
+        }
+        let challenge = format!(r#"Bearer realm="http://{host}/token",service="s",scope="repository:a/b:pull""#);
+        answer("401 Unauthorized", &[("WWW-Authenticate", "Basic realm=x"), ("WWW-Authenticate", &challenge)], b"")
+    })
+    .await
+}
+
+fn count(server: &Server, start: &str) -> usize {
+    server.requests().iter().filter(|request| request.starts_with(start)).count()
+}
+
+#[tokio::test]
+async fn one_token_serves_all_and_others_wait_for_it() {
+    let server = token_registry().await;
+    let repository = repository(&server.host, plain(), Credentials::Anonymous);
+    let blob = blob();
+    let asks = (0..8).map(|_| async { drain(repository.blob(0, &blob, Some(range())).await.unwrap()).await.unwrap() });
+    for bytes in futures_util::future::join_all(asks).await {
+        assert_eq!(bytes, &BLOB[2..6]);
+    }
+    assert_eq!(count(&server, "GET /token?service=s&scope=repository%3Aa%2Fb%3Apull "), 1, "{:#?}", server.requests());
+}
+
+#[tokio::test]
+async fn credentials_are_posted_and_then_sent_as_basic_where_post_is_not_served() {
+    let server = token_registry().await;
+    repository(&server.host, plain(), ann("pa ss")).resolve().await.unwrap();
+    let requests = server.requests();
+    let post = requests.iter().find(|request| request.starts_with("POST /token")).unwrap();
+    assert!(post.contains("grant_type=password&username=ann&password=pa+ss"), "{post}");
+    let get = requests.iter().find(|request| request.starts_with("GET /token")).unwrap();
+    assert!(get.contains("Basic YW5uOnBhIHNz"), "{get}");
+    assert!(!requests[0].to_ascii_lowercase().contains("authorization"), "offered before it was asked for");
+}
+
+#[tokio::test]
+async fn a_token_refused_in_the_middle_is_renewed_once_for_all() {
+    let server = token_registry().await;
+    let first = repository(&server.host, plain(), Credentials::Anonymous);
+    first.resolve().await.unwrap();
+    // Another client's token makes the first one's old.
+    repository(&server.host, plain(), Credentials::Anonymous).resolve().await.unwrap();
+    let blob = blob();
+    let asks = (0..6).map(|_| async { drain(first.blob(0, &blob, Some(range())).await.unwrap()).await.unwrap() });
+    futures_util::future::join_all(asks).await;
+    assert_eq!(count(&server, "GET /token"), 3, "{:#?}", server.requests());
+}
+
+#[tokio::test]
+async fn a_token_server_that_fails_is_named_with_its_retry_after() {
+    let server = Server::start(|_, request| {
+        if request.starts_with("GET /token") {
+            return answer("503 Service Unavailable", &[("Retry-After", "3")], b"");
+        }
+        let challenge = format!(r#"Bearer realm="http://{}/token""#, host_of(request));
+        answer("401 Unauthorized", &[("WWW-Authenticate", &challenge)], b"")
+    })
+    .await;
+    let fault = repository(&server.host, plain(), Credentials::Anonymous).resolve().await.unwrap_err();
+    assert_eq!(fault.class, Class::Transient { after: Some(Duration::from_secs(3)) });
+    assert!(fault.to_string().contains("token for manifest 1 of a/b: 503"), "{fault}");
+}
+
+/// A registry that takes the token `good`, and its token server, which gives what `token` says.
+async fn registry_with(token: impl Fn(&str) -> Vec<u8> + Send + Sync + 'static) -> Server {
+    Server::start(move |_, request| {
+        if request.contains(" /token") {
+            return token(request);
+        }
+        if request.contains("Bearer good") {
+            return answer("200 OK", &[TYPE], MANIFEST);
+        }
+        let challenge = format!(r#"Bearer realm="http://{}/token",service="s""#, host_of(request));
+        answer("401 Unauthorized", &[("WWW-Authenticate", &challenge)], b"")
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_refresh_token_is_posted_and_buys_an_access_token() {
+    let server = registry_with(|request| {
+        let right = request.starts_with("POST ") && request.ends_with("&grant_type=refresh_token&refresh_token=r%2Fefresh");
+        if right { answer("200 OK", &[], br#"{"access_token":"good"}"#) } else { answer("401 x", &[], b"") }
+    })
+    .await;
+    let refresh = |token: &str| repository(&server.host, plain(), Credentials::Refresh(Secret::new(token)));
+    refresh("r/efresh").resolve().await.unwrap();
+    let requests = server.requests();
+    assert_eq!(requests.len(), 3, "challenge, token, manifest: {requests:#?}");
+    assert!(requests[1].contains("scope=repository%3Aa%2Fb%3Apull&client_id=rpull&service=s"), "{}", requests[1]);
+    assert!(requests[1].contains("content-type: application/x-www-form-urlencoded"), "{}", requests[1]);
+
+    let fault = refresh("stale").resolve().await.unwrap_err();
+    assert_eq!(fault.class, Class::Denied);
+    assert!(fault.hint().unwrap().contains("new refresh token"), "{fault:?}");
+    assert!(!format!("{fault:?}").contains("stale"), "{fault:?}");
+}
+
+#[tokio::test]
+async fn an_answer_without_a_usable_token_is_refused() {
+    let long = format!(r#"{{"token":"good","padding":"{}"}}"#, "x".repeat(1 << 20)).into_bytes();
+    for (body, words) in [
+        (long, "answer is longer than 1048576 bytes"),
+        (b"{}".to_vec(), "holds no token"),
+        (br#"{"token":""}"#.to_vec(), "holds no token"),
+        (b"<html>s3cret".to_vec(), "holds no token"),
+    ] {
+        let server = registry_with(move |_| answer("200 OK", &[], &body)).await;
+        let fault = repository(&server.host, plain(), Credentials::Anonymous).resolve().await.unwrap_err();
+        assert_eq!(fault.class, Class::Fatal, "{fault}");
+        assert!(fault.to_string().contains(words), "{fault}");
+        assert!(!format!("{fault:?}").contains("s3cret"), "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_denied_by_name() {
+    let server = registry_with(|_| answer("401 Unauthorized", &[], br#"{"details":"incorrect username or password"}"#)).await;
+    let fault = repository(&server.host, plain(), ann("wr0ng")).resolve().await.unwrap_err();
+    assert_eq!(fault.class, Class::Denied);
+    let text = fault.to_string();
+    assert!(text.contains("as user ann") && text.contains("incorrect username or password"), "{text}");
+    assert!(fault.hint().unwrap().contains("--user ann"), "{fault:?}");
+}
