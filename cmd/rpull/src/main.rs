@@ -4,6 +4,7 @@
 
 mod args;
 mod exit;
+mod failure;
 mod log;
 mod login;
 mod receipt;

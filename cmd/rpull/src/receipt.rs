@@ -10,7 +10,7 @@ use std::{
 use pull::Receipt;
 use tempfile::NamedTempFile;
 
-use crate::{exit::ExitCode, run::Failure};
+use crate::{exit::ExitCode, failure::Failure};
 
 /// Where the receipt goes.
 pub(crate) struct ReceiptFile {

@@ -5,14 +5,15 @@ use std::{io, time::Duration};
 use containerd::{Session, StoreChoice};
 use oci::Reference;
 use progress::Progress;
-use pull::{Cause, Options, Puller, Receipt};
+use pull::{Options, Puller, Receipt};
 use registry::{Credentials, Registry};
 use tokio::signal::unix::{SignalKind, signal};
 use transfer::{Engine, Limits, RetryPolicy};
 
 use crate::{
-    args::{Args, Refusal, Store},
+    args::{Args, Store},
     exit::ExitCode,
+    failure::Failure,
     login::Login,
     receipt::ReceiptFile,
     render::Plain,
@@ -21,13 +22,6 @@ use crate::{
 
 /// Clearing away unfinished snapshots takes a few calls; a containerd that does not answer must not hold the user's Ctrl-C.
 const CLEAR_LIMIT: Duration = Duration::from_secs(10);
-
-/// How a run ended, when it did not end well.
-pub(crate) struct Failure {
-    pub(crate) code: ExitCode,
-    pub(crate) message: String,
-    pub(crate) hint: Option<String>,
-}
 
 /// Pulls what `args` asks for.
 pub(crate) fn run(args: &Args) -> ExitCode {
@@ -147,46 +141,5 @@ fn options(args: &Args) -> Options {
         lazy: args.lazy,
         labels: args.labels(),
         ..Options::default()
-    }
-}
-
-impl Failure {
-    fn other(message: &str, error: &io::Error) -> Self {
-        Self { code: ExitCode::Other, message: format!("{message}: {error}"), hint: None }
-    }
-
-    fn stopped(code: ExitCode, message: &str) -> Self {
-        let hint = "what was downloaded is kept for a day; run rpull again to go on".to_owned();
-        Self { code, message: message.to_owned(), hint: Some(hint) }
-    }
-
-    fn leaving(mut self, what: &str) -> Self {
-        self.message = format!("{}; unfinished snapshots may be left: {what}", self.message);
-        self
-    }
-}
-
-impl From<pull::Error> for Failure {
-    fn from(error: pull::Error) -> Self {
-        let code = match error.cause() {
-            Cause::Usage => ExitCode::Usage,
-            Cause::Denied => ExitCode::Denied,
-            Cause::NotFound => ExitCode::NotFound,
-            Cause::Registry => ExitCode::Registry,
-            Cause::Corrupt => ExitCode::Corrupt,
-            Cause::Containerd => ExitCode::Containerd,
-            Cause::Disk => ExitCode::Disk,
-            _ => ExitCode::Other,
-        };
-        Self { code, message: report::chain(&error), hint: error.hint() }
-    }
-}
-
-impl From<Refusal> for Failure {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::Usage { message, hint } => Self { code: ExitCode::Usage, message, hint: Some(hint) },
-            Refusal::Information(message) => Self { code: ExitCode::Usage, message, hint: None },
-        }
     }
 }

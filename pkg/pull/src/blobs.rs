@@ -9,6 +9,7 @@ use containerd::{Committed, Labels, Store};
 use oci::{Descriptor, Layer};
 use progress::{Event, Progress};
 use registry::Repository;
+use serde::Serialize;
 use spool::{Entry, Verified};
 use tokio::sync::Semaphore;
 use transfer::Engine;
@@ -16,7 +17,6 @@ use transfer::Engine;
 use crate::{
     Error, blocking,
     overlaybd::{self, LayerKind},
-    receipt::Source,
 };
 
 /// Blobs with a spool entry open at once: each holds four descriptors and a thread that hashes, and the default limit is 1024.
@@ -30,6 +30,22 @@ pub(crate) struct Blobs {
     pub(crate) repository: Repository,
     pub(crate) progress: Progress,
     pub(crate) open: Arc<Semaphore>,
+}
+
+/// From where a blob came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Source {
+    /// The registry.
+    Network,
+    /// Content of this namespace.
+    SameNamespace,
+    /// Content of another namespace.
+    OtherNamespace,
+    /// The spool of an earlier run.
+    Spool,
+    /// A file in a snapshot, given back to the content store.
+    Snapshot,
 }
 
 /// A blob that is content of this namespace now.

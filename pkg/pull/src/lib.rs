@@ -21,9 +21,10 @@ mod run;
 mod scratch;
 mod work;
 
+pub use blobs::Source;
 pub use error::{Cause, Error};
 pub use options::Options;
-pub use receipt::{Bytes, Came, Incidents, LayerReceipt, Proof, Receipt, Source, StoreUse, Times};
+pub use receipt::{Bytes, Came, Incidents, LayerReceipt, Proof, Receipt, StoreUse, Times};
 pub use run::Puller;
 
 /// Runs what waits for the disk off the async threads.

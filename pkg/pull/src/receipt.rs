@@ -8,6 +8,7 @@ use progress::Tally;
 use serde::Serialize;
 
 use crate::{
+    blobs::Source,
     chain::Standing,
     overlaybd::LayerKind,
     plan::{Action, Plan},
@@ -52,7 +53,7 @@ pub struct Receipt {
 /// Which way blobs became content.
 #[derive(Clone, Debug, Serialize)]
 pub struct StoreUse {
-    /// `direct`, `api`, or `none` when no blob had to be committed.
+    /// `direct` or `api`.
     pub mode: &'static str,
     /// Why this one.
     pub why: String,
@@ -95,22 +96,6 @@ pub enum Came {
     Fetched,
     /// Stays in the registry and is read from there.
     Lazy,
-}
-
-/// From where a blob came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Source {
-    /// The registry.
-    Network,
-    /// Content of this namespace.
-    SameNamespace,
-    /// Content of another namespace.
-    OtherNamespace,
-    /// The spool of an earlier run.
-    Spool,
-    /// A file in a snapshot, given back to the content store.
-    Snapshot,
 }
 
 /// What is known of a blob's bytes.

@@ -9,12 +9,11 @@ use tokio::task::JoinSet;
 
 use crate::{
     Error,
-    blobs::{Arrived, Blobs},
+    blobs::{Arrived, Blobs, Source},
     chain::{Chain, Standing},
     inventory::Here,
     overlaybd,
     plan::{Action, LayerPlan, Origin, Plan},
-    receipt::Source,
 };
 
 /// A plan with everything needed to carry it out.
