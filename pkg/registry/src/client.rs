@@ -1,6 +1,6 @@
 //! One HTTP exchange: no redirect, no retry, HTTP/1.1 only; the answer's head and a small answer's body within time limits.
 
-use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
+use std::{error::Error as StdError, fmt, io, iter, sync::Arc, time::Duration};
 
 use http::HeaderMap;
 use reqwest::{Request, Response, redirect::Policy, retry};
@@ -10,7 +10,7 @@ use crate::{
     Error, Options,
     encoding::{DecodeError, Encoding},
     hosts,
-    names::Rotating,
+    names::{Rotating, Unresolved},
     no_proxy::Exceptions,
     redact,
 };
@@ -49,6 +49,14 @@ pub(crate) enum SendError {
 #[derive(Debug)]
 pub(crate) struct HttpError(reqwest::Error);
 
+/// Why a proxy gave no way to an https host.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum ProxyTrouble {
+    Password,
+    Unreachable,
+    Refused,
+}
+
 /// Why a body could not be taken in whole.
 #[derive(Debug)]
 pub(crate) enum BodyError {
@@ -60,7 +68,7 @@ pub(crate) enum BodyError {
     /// In an encoding of this name, which cannot be undone.
     Encoded(String),
     /// It is not in the encoding its header names.
-    Garbled(Encoding, std::io::Error),
+    Garbled(Encoding, io::Error),
 }
 
 impl Client {
@@ -179,33 +187,38 @@ impl HttpError {
         self.0.is_body() || self.0.is_decode()
     }
 
-    /// The TLS failure at the bottom of it. `io::Error` hides what it holds from `source`.
+    /// The TLS failure at the bottom of it.
     pub(crate) fn tls(&self) -> Option<&rustls::Error> {
-        let mut next: Option<&(dyn StdError + 'static)> = Some(&self.0);
-        while let Some(error) = next {
-            if let Some(tls) = error.downcast_ref() {
-                return Some(tls);
-            }
-            let held = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-            next = held.map(|held| held as &(dyn StdError + 'static)).or_else(|| error.source());
-        }
-        None
+        self.causes().find_map(|cause| cause.downcast_ref())
     }
 
     /// Did the other side refuse the connection, as one does where nothing listens?
     pub(crate) fn is_refused(&self) -> bool {
-        let mut next: Option<&(dyn StdError + 'static)> = Some(&self.0);
-        while let Some(error) = next {
-            if let Some(io) = error.downcast_ref::<std::io::Error>() {
-                if io.kind() == std::io::ErrorKind::ConnectionRefused {
-                    return true;
-                }
-                next = io.get_ref().map(|held| held as _);
-            } else {
-                next = error.source();
-            }
-        }
-        false
+        let refused = |io: &io::Error| io.kind() == io::ErrorKind::ConnectionRefused;
+        self.causes().any(|cause| cause.downcast_ref().is_some_and(refused))
+    }
+
+    /// Is there no address for the host's name, or its proxy's?
+    pub(crate) fn is_unresolved(&self) -> bool {
+        self.causes().any(<dyn StdError + 'static>::is::<Unresolved>)
+    }
+
+    /// What went wrong between us and a proxy. That error is not part of reqwest's interface, only its words show.
+    pub(crate) fn proxy(&self) -> Option<ProxyTrouble> {
+        let words = self.causes().find_map(|cause| cause.to_string().strip_prefix("tunnel error: ").map(str::to_owned))?;
+        Some(match words.as_str() {
+            "proxy authorization required" => ProxyTrouble::Password,
+            "failed to create underlying connection" => ProxyTrouble::Unreachable,
+            _ => ProxyTrouble::Refused,
+        })
+    }
+
+    /// `io::Error` hides what it holds from `source`.
+    fn causes(&self) -> impl Iterator<Item = &(dyn StdError + 'static)> {
+        iter::successors(Some(&self.0 as &(dyn StdError + 'static)), |&error| {
+            let held = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+            held.map(|held| held as _).or_else(|| error.source())
+        })
     }
 }
 

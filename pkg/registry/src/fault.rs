@@ -10,7 +10,7 @@ use std::{
 use http::{HeaderMap, StatusCode, header::RETRY_AFTER};
 
 use crate::{
-    client::{BodyError, SendError},
+    client::{BodyError, ProxyTrouble, SendError},
     redact,
 };
 
@@ -18,6 +18,9 @@ use crate::{
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(5 * 60);
 /// Characters of a registry's own message that are shown.
 const MAX_MESSAGE: usize = 300;
+
+const UNRESOLVED: &str = "check the name and this machine's DNS; where only a proxy knows it, set HTTPS_PROXY";
+const PROXY_LOGIN: &str = "give the proxy's user and password in HTTPS_PROXY or HTTP_PROXY: http://USER:PASSWORD@HOST:PORT";
 
 /// How a failure is to be taken. Adapters classify, only `transfer::Schedule` decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,18 +122,20 @@ impl About {
                     fault.hint = hint.map(str::to_owned);
                     return fault;
                 }
+                if let Some(trouble) = error.proxy() {
+                    let (class, words, hint) = proxy_words(trouble);
+                    let fault = self.fault(class, format_args!("{words}{from}")).with_hint(hint).with_source(error);
+                    return Fault { connect: true, ..fault };
+                }
                 let (words, connect) = match () {
+                    () if error.is_unresolved() => ("no such host", true),
                     () if error.is_timeout() && error.is_connect() => ("no connection in time", true),
                     () if error.is_connect() => ("no connection", true),
                     () if error.is_body() => ("connection broken in the body", false),
                     () => ("connection broken", false),
                 };
-                let mut fault = self.fault(transient, format_args!("{words}{from}")).with_source(error);
-                fault.connect = connect;
-                if connect {
-                    fault.hint = Some("check the host's name and port, and the way there: proxy, firewall".to_owned());
-                }
-                fault
+                let hint = error.is_unresolved().then(|| UNRESOLVED.to_owned());
+                Fault { hint, connect, ..self.fault(transient, format_args!("{words}{from}")).with_source(error) }
             }
         }
     }
@@ -166,7 +171,8 @@ impl About {
         let from = if server == self.host { String::new() } else { format!(" from {server}") };
         let said = message(body).map_or_else(String::new, |message| format!(" ({message})"));
         let reason = status.canonical_reason().map_or_else(String::new, |reason| format!(" {reason}"));
-        self.fault(class, format_args!("{}{reason}{from}{said}", status.as_u16()))
+        let fault = self.fault(class, format_args!("{}{reason}{from}{said}", status.as_u16()));
+        if status == StatusCode::PROXY_AUTHENTICATION_REQUIRED { fault.with_hint(PROXY_LOGIN) } else { fault }
     }
 }
 
@@ -210,6 +216,15 @@ fn tls_words(error: &rustls::Error) -> (Class, &'static str, Option<&'static str
         _ => return (Class::Transient { after: None }, "TLS connection broken", None),
     };
     (Class::Fatal, words, Some(hint))
+}
+
+fn proxy_words(trouble: ProxyTrouble) -> (Class, &'static str, &'static str) {
+    let transient = Class::Transient { after: None };
+    match trouble {
+        ProxyTrouble::Password => (Class::Fatal, "the proxy wants a password", PROXY_LOGIN),
+        ProxyTrouble::Unreachable => (transient, "no connection to the proxy", "check HTTPS_PROXY; NO_PROXY excepts hosts"),
+        ProxyTrouble::Refused => (transient, "the proxy does not connect", "ask who runs the proxy; NO_PROXY excepts hosts"),
+    }
 }
 
 /// Words and cure for a server that wants to know its clients. Few say whether one is missing or not good enough.

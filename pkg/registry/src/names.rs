@@ -29,6 +29,14 @@ impl fmt::Debug for Names {
     }
 }
 
+/// A name without an address. It may be the proxy's: so it says which.
+#[derive(thiserror::Error, Debug)]
+#[error("{name}: {why}")]
+pub(crate) struct Unresolved {
+    name: String,
+    why: String,
+}
+
 /// The system's resolver, starting at another address each time.
 #[derive(Debug, Default)]
 pub(crate) struct Rotating {
@@ -50,14 +58,21 @@ impl Resolve for Rotating {
             // Port 0 is filled in by the connector.
             let addresses: Vec<SocketAddr> = match known {
                 Some(addresses) => addresses.into_iter().map(|address| SocketAddr::new(address, 0)).collect(),
-                None => tokio::net::lookup_host((name.as_str(), 0)).await?.collect(),
+                None => match tokio::net::lookup_host((name.as_str(), 0)).await {
+                    Ok(addresses) => addresses.collect(),
+                    Err(error) => return Err(unresolved(&name, error.to_string())),
+                },
             };
             if addresses.is_empty() {
-                return Err(format!("{} has no address", name.as_str()).into());
+                return Err(unresolved(&name, "no address".to_owned()));
             }
             Ok(Box::new(rotate(addresses, turn).into_iter()) as Addrs)
         })
     }
+}
+
+fn unresolved(name: &Name, why: String) -> Box<dyn std::error::Error + Send + Sync> {
+    Box::new(Unresolved { name: name.as_str().to_owned(), why })
 }
 
 /// Rotates each address family in itself, so that the resolver's preference of a family stays.

@@ -10,6 +10,8 @@ use crate::{
 /// Which host the child asks, and whether with `--plain-http`.
 const HOST: &str = "TEST_PROXY_HOST";
 const PLAIN: &str = "TEST_PROXY_PLAIN";
+/// What its fault says, if it is to fail.
+const WORDS: &str = "TEST_PROXY_WORDS";
 
 /// Does nothing unless one of the tests below starts it.
 #[tokio::test]
@@ -17,7 +19,15 @@ async fn child() {
     let Ok(host) = std::env::var(HOST) else { return };
     let plain_http = std::env::var_os(PLAIN).is_some();
     let options = Options { plain_http, names: Some(names(&["direct.example"])), ..Options::default() };
-    repository(&host, options, Credentials::Anonymous).resolve().await.unwrap();
+    let outcome = repository(&host, options, Credentials::Anonymous).resolve().await;
+    match std::env::var(WORDS) {
+        Ok(words) => {
+            let fault = outcome.unwrap_err();
+            let seen = format!("{:?} {fault} {}", fault.class, fault.hint().unwrap());
+            assert!(words.split('|').all(|words| seen.contains(words)), "{seen}");
+        }
+        Err(_) => drop(outcome.unwrap()),
+    }
 }
 
 async fn pull(host: &str, environment: &[(&str, &str)]) {
@@ -60,6 +70,23 @@ async fn others_are_behind_the_proxy_with_its_password() {
         let request = &proxy.requests()[0];
         assert!(request.starts_with("GET http://far.example/v2/a/b/manifests/1 HTTP/1.1\r\n"), "{request}");
         assert!(request.to_ascii_lowercase().contains("proxy-authorization: basic yw5uonbhihnz"), "{request}");
+    }
+}
+
+#[tokio::test]
+async fn trouble_with_the_proxy_is_told_from_trouble_with_the_registry() {
+    let proxy = |status: &'static str| Server::start(move |_, _| answer(status, &[("Proxy-Authenticate", "Basic realm=x")], b""));
+    let (password, refusing) = (proxy("407 x").await, proxy("403 x").await);
+    let (password, refusing) = (format!("http://{}", password.host), format!("http://{}", refusing.host));
+    for (name, url, plain, words) in [
+        ("HTTP_PROXY", password.as_str(), true, "Fatal|407 Proxy Authentication Required|USER:PASSWORD"),
+        ("HTTPS_PROXY", &password, false, "Fatal|the proxy wants a password|USER:PASSWORD"),
+        ("HTTPS_PROXY", &refusing, false, "Transient|the proxy does not connect|NO_PROXY"),
+        ("HTTPS_PROXY", DEAD, false, "Transient|no connection to the proxy|HTTPS_PROXY"),
+    ] {
+        let mut environment = vec![(name, url), (WORDS, words)];
+        environment.extend(plain.then_some((PLAIN, "1")));
+        pull("far.example", &environment).await;
     }
 }
 

@@ -60,6 +60,19 @@ async fn a_host_that_is_not_there_is_known_as_such() {
 }
 
 #[tokio::test]
+async fn a_name_without_an_address_is_told() {
+    let table = registry::Names::new([("empty.example".to_owned(), Vec::new())]);
+    // RFC 6761: `.invalid` is in no DNS.
+    for host in ["empty.example", "nowhere.invalid"] {
+        let options = Options { names: Some(table.clone()), ..Options::default() };
+        let fault = repository(host, options, Credentials::Anonymous).resolve().await.unwrap_err();
+        assert_eq!((fault.class, fault.connect), (Class::Transient { after: None }, true), "{fault:?}");
+        assert!(fault.to_string().ends_with("no such host") && fault.hint().unwrap().contains("DNS"), "{fault:?}");
+        assert!(fault.source.unwrap().to_string().starts_with(&format!("{host}: ")));
+    }
+}
+
+#[tokio::test]
 async fn the_whole_blob_is_taken_where_ranges_are_ignored() {
     let server = Server::start(|_, _| answer("200 OK", &[], BLOB)).await;
     let repository = repository(&server.host, plain(), Credentials::Anonymous);

@@ -150,3 +150,21 @@ async fn a_wrong_password_is_denied_by_name() {
     assert!(text.contains("as user ann") && text.contains("incorrect username or password"), "{text}");
     assert!(fault.hint().unwrap().contains("--user ann"), "{fault:?}");
 }
+
+#[tokio::test]
+async fn a_challenge_that_cannot_be_answered_says_what_could() {
+    let refresh = || Credentials::Refresh(Secret::new("r/efresh"));
+    for (challenge, credentials, words) in [
+        ("Basic realm=x", Credentials::Anonymous, ["without credentials", "rpull --user NAME"]),
+        ("Basic realm=x", refresh(), ["not a refresh token", "--user"]),
+        ("Negotiate", ann("word"), ["without a challenge that is known", "Basic or Bearer"]),
+        ("Bearer service=x", Credentials::Anonymous, ["without a challenge that is known", "Basic or Bearer"]),
+    ] {
+        let server = Server::start(move |_, _| answer("401 x", &[("WWW-Authenticate", challenge)], b"")).await;
+        let fault = repository(&server.host, plain(), credentials).resolve().await.unwrap_err();
+        assert_eq!(fault.class, Class::Denied);
+        let seen = format!("{fault} {}", fault.hint().unwrap());
+        assert!(words.iter().all(|words| seen.contains(words)), "{challenge}: {seen}");
+        assert!(server.requests().concat().matches("uthorization: ").count() == 0, "sent unasked");
+    }
+}
