@@ -13,7 +13,7 @@ pub(crate) const FUTURE: Dates = ("20480101000000Z", "20490101000000Z");
 const CONFIG: &str = "[ca]\ndefault_ca=d\n[d]\ndatabase=index\nrand_serial=yes\nnew_certs_dir=.\ndefault_md=sha256\npolicy=p\n\
      unique_subject=no\n[p]\ncommonName=supplied\n";
 /// Everything a server here is called.
-const SERVER_NAMES: &str = "subjectAltName=IP:127.0.0.1,DNS:right.example\n";
+const SERVER_NAMES: &str = "subjectAltName=IP:127.0.0.1,DNS:right.example,DNS:far.example\n";
 
 /// `ca.pem` and `ca.key`.
 pub(crate) fn authority(root: &Path) {

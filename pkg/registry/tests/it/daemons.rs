@@ -1,7 +1,9 @@
 //! docker-registry and nginx on private directories and free ports of 127.0.0.1; ended when dropped.
 
 use std::{
+    fs::Permissions,
     net::{TcpListener, TcpStream},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
@@ -98,6 +100,27 @@ pub(crate) fn tls_front(upstream: &str, make: impl FnOnce(&Path), settings: &str
     std::fs::write(root.join("nginx.conf"), config.replace("ROOT", &root.display().to_string())).unwrap();
     let mut command = Command::new("nginx");
     command.args(["-e", "stderr", "-g", "master_process off;", "-c"]).arg(root.join("nginx.conf"));
+    start(&mut command, port, directory)
+}
+
+/// squid, which alone knows that `far.example` is this machine, and wants a password.
+pub(crate) fn squid((user, password): (&str, &str)) -> Daemon {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path();
+    // squid reads these as a user of its own.
+    std::fs::set_permissions(root, Permissions::from_mode(0o777)).unwrap();
+    std::fs::write(root.join("passwd"), run(Command::new("htpasswd").args(["-nbd", user, password]))).unwrap();
+    std::fs::write(root.join("hosts"), "127.0.0.1 far.example\n").unwrap();
+    let port = free_port();
+    let config = format!(
+        "http_port 127.0.0.1:{port}\nhosts_file ROOT/hosts\n\
+         auth_param basic program /usr/lib/squid/basic_ncsa_auth ROOT/passwd\nacl known proxy_auth REQUIRED\n\
+         http_access allow known\nhttp_access deny all\ncache deny all\naccess_log none\ncache_log ROOT/cache.log\n\
+         pid_filename none\ncoredump_dir ROOT\nvisible_hostname test\nshutdown_lifetime 0 seconds\nnetdb_filename none\n"
+    );
+    std::fs::write(root.join("squid.conf"), config.replace("ROOT", &root.display().to_string())).unwrap();
+    let mut command = Command::new("squid");
+    command.args(["-N", "-f"]).arg(root.join("squid.conf"));
     start(&mut command, port, directory)
 }
 

@@ -11,15 +11,16 @@ use crate::{
 
 const TRANSIENT: Class = Class::Transient { after: None };
 
-/// Every time a fraction of a second.
-fn hurried() -> Options {
-    let short = Duration::from_millis(300);
-    Options { connect_timeout: short, header_timeout: short, document_timeout: short, ..plain() }
+const SHORT: Duration = Duration::from_millis(500);
+
+async fn fault(options: Options, script: impl Fn(&str) -> Reply + Send + Sync + 'static) -> Fault {
+    let server = Server::start(move |_, request| script(request)).await;
+    repository(&server.host, options, Credentials::Anonymous).resolve().await.unwrap_err()
 }
 
-async fn resolve_fault<R: Into<Reply>>(script: impl Fn(&str) -> R + Send + Sync + 'static) -> Fault {
-    let server = Server::start(move |_, request| script(request)).await;
-    repository(&server.host, hurried(), Credentials::Anonymous).resolve().await.unwrap_err()
+/// Waits half a second for bodies.
+fn hurried() -> Options {
+    Options { document_timeout: SHORT, ..plain() }
 }
 
 fn chunked(status: &str) -> String {
@@ -30,24 +31,26 @@ fn chunked(status: &str) -> String {
 async fn a_head_that_does_not_come_is_not_waited_for() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let host = silent.local_addr().unwrap().to_string();
-    let fault = repository(&host, hurried(), Credentials::Anonymous).resolve().await.unwrap_err();
-    assert_eq!((fault.class, fault.connect), (TRANSIENT, false), "{fault:?}");
-    assert!(fault.to_string().contains("no answer within"), "{fault}");
-
-    let fault = resolve_fault(|_| Reply::dripping("HTTP/1.1 200 OK\r\nX: ")).await;
-    assert_eq!(fault.class, TRANSIENT, "{fault:?}");
+    let options = || Options { connect_timeout: SHORT, header_timeout: SHORT, ..plain() };
+    for fault in [
+        repository(&host, options(), Credentials::Anonymous).resolve().await.unwrap_err(),
+        fault(options(), |_| Reply::dripping("HTTP/1.1 200 OK\r\nX: ")).await,
+    ] {
+        assert_eq!((fault.class, fault.connect), (TRANSIENT, false), "{fault:?}");
+        assert!(fault.to_string().contains("no answer within"), "{fault}");
+    }
 }
 
 #[tokio::test]
 async fn a_document_that_drips_ends() {
-    let fault = resolve_fault(|_| Reply::dripping(chunked("200 OK"))).await;
+    let fault = fault(hurried(), |_| Reply::dripping(chunked("200 OK"))).await;
     assert_eq!(fault.class, TRANSIENT);
     assert!(fault.to_string().contains("did not end within"), "{fault}");
 }
 
 #[tokio::test]
 async fn a_token_that_drips_ends() {
-    let fault = resolve_fault(|request| {
+    let fault = fault(hurried(), |request| {
         if request.starts_with("GET /token") {
             return Reply::dripping(chunked("200 OK"));
         }
@@ -69,7 +72,7 @@ async fn an_error_says_its_status_whatever_its_body_does() {
         }
     }
     let long = vec![b'x'; 1 << 20];
-    let fault = resolve_fault(move |_| answer("503 x", &[], &long)).await;
+    let fault = fault(plain(), move |_| answer("503 x", &[], &long).into()).await;
     assert_eq!(fault.class, TRANSIENT);
     assert!(fault.to_string().len() < 400, "{fault}");
 }
@@ -127,7 +130,7 @@ async fn a_compressed_document_that_is_wrong_is_refused() {
         ("br", MANIFEST.to_vec(), "encoded (br)"),
         ("gzip, gzip", gzip(&gzip(MANIFEST)), "encoded (gzip, gzip)"),
     ] {
-        let fault = resolve_fault(move |_| answer("200 OK", &[TYPE, ("Content-Encoding", encoding)], &body)).await;
+        let fault = fault(plain(), move |_| answer("200 OK", &[TYPE, ("Content-Encoding", encoding)], &body).into()).await;
         assert_eq!(fault.class, Class::Corrupt, "{fault:?}");
         assert!(fault.to_string().contains(words), "{fault}");
     }

@@ -1,15 +1,21 @@
 //! Proxies out of the environment. That is the process's, so each case is a process of its own: this very binary, one test.
 
+use std::path::Path;
+
 use registry::{Credentials, Options};
 
 use crate::{
     asking::{MANIFEST, TYPE, names, repository},
+    certificates::{self, VALID},
+    daemons::{squid, tls_front},
     server::{Server, answer},
 };
 
 /// Which host the child asks, and whether with `--plain-http`.
 const HOST: &str = "TEST_PROXY_HOST";
 const PLAIN: &str = "TEST_PROXY_PLAIN";
+/// The CA file it trusts.
+const CA: &str = "TEST_PROXY_CA";
 /// What its fault says, if it is to fail.
 const WORDS: &str = "TEST_PROXY_WORDS";
 
@@ -18,11 +24,13 @@ const WORDS: &str = "TEST_PROXY_WORDS";
 async fn child() {
     let Ok(host) = std::env::var(HOST) else { return };
     let plain_http = std::env::var_os(PLAIN).is_some();
-    let options = Options { plain_http, names: Some(names(&["direct.example"])), ..Options::default() };
+    let tls_ca = std::env::var_os(CA).map(Into::into);
+    let options = Options { plain_http, tls_ca, names: Some(names(&["direct.example"])), ..Options::default() };
     let outcome = repository(&host, options, Credentials::Anonymous).resolve().await;
     match std::env::var(WORDS) {
         Ok(words) => {
             let fault = outcome.unwrap_err();
+            assert!(!format!("{fault:?}").contains("s3cret"), "{fault:?}");
             let seen = format!("{:?} {fault} {}", fault.class, fault.hint().unwrap());
             assert!(words.split('|').all(|words| seen.contains(words)), "{seen}");
         }
@@ -74,6 +82,28 @@ async fn others_are_behind_the_proxy_with_its_password() {
 }
 
 #[tokio::test]
+async fn a_real_proxy_is_spoken_to_in_http_and_tunnels_https() {
+    let proxy = squid(("ann", "pa ss"));
+    let url = |password: &str| format!("http://ann:{password}@{}", proxy.host());
+    let (right, wrong) = (url("pa%20ss"), url("wrong"));
+    let server = manifests().await;
+    let make = |root: &Path| {
+        certificates::authority(root);
+        certificates::server(root, VALID);
+    };
+    let front = tls_front(&server.host, make, "");
+    let ca = front.directory.path().join("ca.pem");
+    let far = |port: &str| format!("far.example:{port}");
+    let (plain, tls) = (far(server.host.rsplit(':').next().unwrap()), far(&front.port.to_string()));
+    let ca = [(CA, ca.to_str().unwrap())];
+    pull(&plain, &[("HTTP_PROXY", &right), (PLAIN, "1")]).await;
+    pull(&tls, &[("HTTPS_PROXY", &right), ca[0]]).await;
+    pull(&plain, &[("HTTP_PROXY", &wrong), (PLAIN, "1"), (WORDS, "Fatal|407|USER:PASSWORD")]).await;
+    pull(&tls, &[("HTTPS_PROXY", &wrong), ca[0], (WORDS, "Fatal|the proxy wants a password")]).await;
+    assert_eq!(server.requests().len(), 2);
+}
+
+#[tokio::test]
 async fn trouble_with_the_proxy_is_told_from_trouble_with_the_registry() {
     let proxy = |status: &'static str| Server::start(move |_, _| answer(status, &[("Proxy-Authenticate", "Basic realm=x")], b""));
     let (password, refusing) = (proxy("407 x").await, proxy("403 x").await);
@@ -82,7 +112,7 @@ async fn trouble_with_the_proxy_is_told_from_trouble_with_the_registry() {
         ("HTTP_PROXY", password.as_str(), true, "Fatal|407 Proxy Authentication Required|USER:PASSWORD"),
         ("HTTPS_PROXY", &password, false, "Fatal|the proxy wants a password|USER:PASSWORD"),
         ("HTTPS_PROXY", &refusing, false, "Transient|the proxy does not connect|NO_PROXY"),
-        ("HTTPS_PROXY", DEAD, false, "Transient|no connection to the proxy|HTTPS_PROXY"),
+        ("HTTPS_PROXY", "http://ann:s3cret@127.0.0.1:9", false, "Transient|no connection to the proxy|HTTPS_PROXY"),
     ] {
         let mut environment = vec![(name, url), (WORDS, words)];
         environment.extend(plain.then_some((PLAIN, "1")));
