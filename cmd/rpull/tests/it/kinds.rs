@@ -2,7 +2,7 @@
 
 use std::{fs, process::Command};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use testkit::image::{Blob, Image, Layer};
 
 use crate::{
@@ -171,14 +171,16 @@ fn an_overlaybd_image_on_another_snapshotter_is_refused_with_the_cure() {
     });
 }
 
-/// Safety 12: what a hostile manifest says of itself becomes no label, and the receipt names it.
+/// Safety 12, 21: what a hostile manifest says of itself becomes no label, and the receipt names it; nobody goes where it points.
 #[test]
 fn annotations_that_are_not_allowed_become_no_labels() {
     on_each_daemon("hostile", |stage| {
         let layer = overlaybd(330)
             .annotate("containerd.io/snapshot/image-ref", "evil.example/x")
             .annotate("containerd.io/snapshot/overlaybd/record-trace-path", "/etc/passwd");
-        let image = Image::new(vec![layer]);
+        let image = Image::new(vec![layer]).edit_manifest(|manifest| {
+            manifest["layers"][0]["urls"] = json!(["http://127.0.0.1:9/evil"]);
+        });
         let reference = image.push(stage.registry(), "hostile", "1");
         let receipt = stage.pull([&reference]);
         let digest = image.layers()[0].digest.to_string();

@@ -2,9 +2,9 @@
 
 use std::{
     fs,
-    io::Read as _,
+    io::{Read as _, Write as _},
     os::unix::fs::MetadataExt as _,
-    process::{Child, Stdio},
+    process::{Child, Command, Stdio},
     sync::atomic::{AtomicBool, Ordering},
 };
 
@@ -13,7 +13,7 @@ use testkit::{
     image::{Blob, Image, Layer},
 };
 
-use crate::stage::{Output, Stage, chain_of, daemons, eventually, finish, native, network, on_each_daemon, size_of};
+use crate::stage::{COMMITTED, Output, Stage, chain_of, daemons, eventually, finish, native, network, on_each_daemon, size_of};
 
 /// An image whose last layer takes its time, and the server that has it.
 struct Slow {
@@ -77,8 +77,7 @@ fn a_garbage_collector_running_all_the_time_does_no_harm() {
             scope.spawn(|| {
                 let other = stage.in_namespace("collector");
                 while !ended.load(Ordering::Relaxed) {
-                    other.ctr(["leases", "create", "--id", "collect"]);
-                    other.ctr(["leases", "rm", "--sync", "collect"]);
+                    other.collect();
                 }
             });
             let pulls = [scope.spawn(|| pull("direct", 500..515)), scope.spawn(|| pull("api", 515..530))];
@@ -111,8 +110,19 @@ fn a_snapshot_that_another_client_deletes_in_the_middle_is_missed() {
     on_each_daemon("deleted-snapshot", |stage| {
         let slow = Slow::new(550);
         let output = slow.pull(&stage, || {
-            let chain = chain_of(&slow.image);
-            stage.ctr(["snapshots", "--snapshotter", "overlaybd", "rm", &chain[1]]);
+            let remove = |key: &str| {
+                let args = ["--namespace", stage.namespace(), "snapshots", "--snapshotter", "overlaybd", "rm", key];
+                stage.containerd().ctr(args).status.success()
+            };
+            // Our own active snapshot stands on it, so that goes first.
+            let lower = &chain_of(&slow.image)[1];
+            let gone = eventually(|| {
+                for info in stage.snapshots().iter().filter(|info| info.kind != COMMITTED) {
+                    remove(&info.name);
+                }
+                remove(lower).then_some(())
+            });
+            gone.expect("another client may remove it");
         });
         assert_gone_or_whole(&stage, &slow, &output);
     });
@@ -142,6 +152,46 @@ fn a_record_that_another_client_deletes_in_the_middle_is_set_again() {
         let output = finish(child);
         output.succeeds();
         stage.assert_whole(&slow.reference, &slow.image);
+    });
+}
+
+/// Safety 11: the ref of a layer is every client's. Whoever has it is waited for; what the dead left is begun anew.
+#[test]
+fn a_layer_that_another_client_is_writing_is_waited_for() {
+    on_each_daemon("waited-for", |stage| {
+        for (ends, seed) in [(true, 700), (false, 701)] {
+            let image = native(&[seed]);
+            let reference = image.push(stage.registry(), "waited-for", &format!("v{seed}"));
+            let layer = &image.layers()[0];
+            let (digest, size) = (layer.digest.to_string(), layer.size.to_string());
+            let mut other = Command::new(stage.containerd().daemon().ctr());
+            other.arg("--address").arg(stage.containerd().address()).args([
+                "--namespace",
+                stage.namespace(),
+                "content",
+                "ingest",
+            ]);
+            other.args(["--expected-size", &size, "--expected-digest", &digest, &format!("layer-{digest}")]);
+            let mut other = other.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+            let bytes = layer.bytes();
+            let mut input = other.stdin.take().unwrap();
+            input.write_all(&bytes[..1000]).unwrap();
+            eventually(|| stage.ctr(["content", "active"]).contains(&digest).then_some(())).expect("the other client is writing");
+
+            let mut command = stage.command(["--store", "api", &reference]);
+            let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+            // Until it has everything but the ref.
+            eventually(|| fs::read_dir(stage.spool()).is_ok_and(|mut entries| entries.next().is_some()).then_some(()));
+            if ends {
+                input.write_all(&bytes[1000..]).unwrap();
+            } else {
+                other.kill().unwrap();
+            }
+            drop(input);
+            assert_eq!(other.wait().unwrap().success(), ends);
+            finish(child).succeeds();
+            stage.assert_whole(&reference, &image);
+        }
     });
 }
 

@@ -7,7 +7,10 @@ use std::{
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -199,6 +202,14 @@ impl Stage {
         self.ctr(["images", "rm", "--sync", name]);
     }
 
+    /// Has the garbage collector run to its end: what was removed is off the disk then, too.
+    pub(crate) fn collect(&self) {
+        static COLLECTIONS: AtomicU64 = AtomicU64::new(0);
+        let lease = format!("collect-{}", COLLECTIONS.fetch_add(1, Ordering::Relaxed));
+        self.ctr(["leases", "create", "--id", &lease]);
+        self.ctr(["leases", "rm", "--sync", &lease]);
+    }
+
     /// What this namespace knows of a blob.
     pub(crate) fn content(&self, digest: &str) -> Option<ContentInfo> {
         let ask = InfoRequest { digest: digest.to_owned() };
@@ -286,8 +297,9 @@ impl Stage {
         self.directories_of(blob).pop()
     }
 
-    /// All such directories, oldest first.
+    /// All such directories, oldest first. containerd takes those of removed snapshots at its next collection.
     pub(crate) fn directories_of(&self, blob: &str) -> Vec<PathBuf> {
+        self.collect();
         let snapshots = std::fs::read_dir(self.snapshotter().root().join("snapshots")).expect("a snapshotter has its root");
         let mut found: Vec<(u64, PathBuf)> = Vec::new();
         for entry in snapshots.flatten() {
@@ -321,6 +333,14 @@ impl Stage {
     pub(crate) fn assert_whole(&self, reference: &str, image: &Image) {
         let record = self.image(reference).expect("the image has a record");
         assert_eq!(record.labels.get("rpull/complete"), Some(&image.digest().to_string()));
+        self.assert_layers(image);
+        self.assert_nothing_unfinished();
+        assert_eq!(self.leases(), Vec::<String>::new());
+    }
+
+    /// Asserts that all layers of an image are here as they should be.
+    #[track_caller]
+    pub(crate) fn assert_layers(&self, image: &Image) {
         let mut parent = String::new();
         for (layer, chain) in image.layers().iter().zip(chain_of(image)) {
             let digest = layer.digest.to_string();
@@ -336,8 +356,6 @@ impl Stage {
             assert_eq!(std::fs::read(&blob).expect("a blob can be read"), layer.bytes(), "{digest} has other bytes");
             parent = chain;
         }
-        self.assert_nothing_unfinished();
-        assert_eq!(self.leases(), Vec::<String>::new());
     }
 
     /// Asserts that there is no record of that name and no unfinished snapshot. An ingest may be left: it goes with its lease, or

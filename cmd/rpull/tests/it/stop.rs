@@ -1,6 +1,6 @@
 //! Runs that do not get to their end: a signal, a time limit, a kill. What was downloaded is kept and used.
 
-use std::{fs, process::Stdio};
+use std::{fs, process::Stdio, time::Duration};
 
 use rustix::process::{Pid, Signal, kill_process};
 use testkit::{
@@ -8,7 +8,7 @@ use testkit::{
     image::{Blob, Image, Layer},
 };
 
-use crate::stage::{Output, Stage, eventually, finish, network, on_each_daemon, size_of};
+use crate::stage::{COMMITTED, Output, Stage, eventually, finish, native, network, on_each_daemon, size_of};
 
 /// Bytes that arrive: several of the pieces of 1 MiB that a journal counts.
 const ARRIVES: u64 = 4 << 20;
@@ -117,6 +117,36 @@ fn a_pull_that_takes_too_long_for_its_user_ends_like_an_interrupted_one() {
         let child = halting.begin(&stage, &["--timeout", "4s"]);
         assert_stopped(&stage, &halting, &finish(child), 1);
         halting.go_on(&stage, &[]);
+    });
+}
+
+#[test]
+fn a_signal_at_any_moment_leaves_nothing_unfinished() {
+    on_each_daemon("any-moment", |stage| {
+        let mut stopped = 0;
+        for step in 0..12 {
+            let image = native(&[650 + 3 * step, 651 + 3 * step, 652 + 3 * step]);
+            let reference = image.push(stage.registry(), "any-moment", &format!("v{step}"));
+            let child = stage.command([&reference]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+            std::thread::sleep(Duration::from_millis(25 * step));
+            signal(&child, Signal::TERM);
+            let output = finish(child);
+            if output.code == 0 {
+                stage.assert_whole(&reference, &image);
+                continue;
+            }
+            // Before the binary has taken the signal over, it ends as any program does; after the record was set, the record stays.
+            assert_eq!(output.code, 143, "{output:#?}");
+            let active = stage.snapshots().into_iter().filter(|info| info.kind != COMMITTED).map(|info| info.name);
+            assert_eq!(active.collect::<Vec<_>>(), Vec::<String>::new(), "{output:#?}");
+            if stage.image(&reference).is_some_and(|record| record.labels.contains_key("rpull/complete")) {
+                stage.assert_layers(&image);
+            }
+            stopped += 1;
+            stage.pull([&reference]);
+            stage.assert_whole(&reference, &image);
+        }
+        assert!(stopped > 0, "no signal came in time");
     });
 }
 

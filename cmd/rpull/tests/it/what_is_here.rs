@@ -1,9 +1,10 @@
 //! Layers that need no fetching, or only a link: what another namespace, an earlier pull or another client left here.
 
 use std::{
+    ffi::OsStr,
     fs,
     os::unix::fs::{FileExt as _, PermissionsExt as _, symlink},
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
 };
 
@@ -174,8 +175,7 @@ fn content_that_is_gone_comes_back_from_its_snapshot() {
             for layer in image.layers() {
                 stage.ctr(["content", "rm", &layer.digest.to_string()]);
             }
-            stage.ctr(["leases", "create", "--id", "collect"]);
-            stage.ctr(["leases", "rm", "--sync", "collect"]);
+            stage.collect();
             assert!(!stage.blob(&image.layers()[0].digest.to_string()).exists(), "the blob was not collected");
 
             let receipt = stage.pull(["--store", store, &reference]);
@@ -191,7 +191,8 @@ fn content_that_is_gone_comes_back_from_its_snapshot() {
 fn a_snapshot_root_on_another_filesystem_gets_copies() {
     let daemon = Daemons::available().remove(0);
     let stage = Stage::on(&daemon);
-    let Some(_mount) = Tmpfs::on(&stage.snapshotter().root().join("snapshots")) else { return };
+    let tmpfs = ["-t", "tmpfs", "tmpfs"].map(OsStr::new);
+    let Some(_mount) = Mounted::on(&stage.snapshotter().root().join("snapshots"), &tmpfs) else { return };
     let image = native(&[180, 181]);
     let reference = image.push(stage.registry(), "t/copied", "1");
     let receipt = stage.pull([&reference]);
@@ -205,6 +206,40 @@ fn a_snapshot_root_on_another_filesystem_gets_copies() {
     replace(&stage.commit_file(&image.layers()[0]), vec![0; 100]);
     assert_eq!(each(&stage.pull([&reference]), "file")[0], "copied");
     assert_eq!(fs::read(stage.commit_file(&image.layers()[0])).unwrap(), image.layers()[0].bytes());
+}
+
+/// Safety 15: no link leads to another mount, but on one filesystem both files can share their extents. As the content root is
+/// a filesystem of its own here, the spool is inside it.
+#[test]
+fn a_snapshot_root_on_another_mount_of_the_same_filesystem_gets_clones() {
+    let daemon = Daemons::available().remove(0);
+    let stage = Stage::on(&daemon);
+    let device = stage.containerd().scratch().join("xfs.img");
+    fs::File::create(&device).unwrap().set_len(512 << 20).unwrap();
+    if !Command::new("mkfs.xfs").args(["-q", "-m", "reflink=1"]).arg(&device).status().is_ok_and(|status| status.success()) {
+        say("NOT TESTED, there is no mkfs.xfs");
+        return;
+    }
+    let snapshots = stage.snapshotter().root().join("snapshots");
+    let whole = ["-o".as_ref(), "loop".as_ref(), device.as_os_str()];
+    let Some(_whole) = Mounted::on(&snapshots, &whole) else { return };
+    // Hidden from the snapshotter, which counts in numbers.
+    let content = snapshots.join("content");
+    fs::create_dir_all(content.join("ingest")).unwrap();
+    fs::create_dir_all(stage.containerd().content_root()).unwrap();
+    let bind = ["--bind".as_ref(), content.as_os_str()];
+    let Some(_bound) = Mounted::on(&stage.containerd().content_root(), &bind) else { return };
+
+    let image = native(&[185, 186]);
+    let reference = image.push(stage.registry(), "t/cloned", "1");
+    let receipt = stage.pull([&reference]);
+    assert_eq!(receipt["store"]["mode"], "direct", "{receipt:#}");
+    assert_eq!(each(&receipt, "file"), ["cloned"; 2], "{receipt:#}");
+    for layer in image.layers() {
+        assert_eq!(fs::read(stage.commit_file(layer)).unwrap(), layer.bytes());
+    }
+    let again = stage.pull([&reference]);
+    assert_eq!((network(&again), each(&again, "file")), (0, vec!["kept"; 2]), "{again:#}");
 }
 
 /// Upstream's own client before ours, on the real snapshotter; needs its program in `UPSTREAM_CTR`.
@@ -263,13 +298,13 @@ fn payload(layer: &Layer) -> Vec<u8> {
     bytes[1536..1536 + size].to_vec()
 }
 
-/// A tmpfs mounted for as long as this lives.
-struct Tmpfs(std::path::PathBuf);
+/// Something mounted for as long as this lives.
+struct Mounted(PathBuf);
 
-impl Tmpfs {
-    /// `None`, said aloud, where mounting is not permitted.
-    fn on(path: &Path) -> Option<Self> {
-        let output = Command::new("mount").args(["-t", "tmpfs", "tmpfs"]).arg(path).output().expect("mount runs");
+impl Mounted {
+    /// Runs `mount` with these arguments and the place. `None`, said aloud, where mounting is not permitted.
+    fn on(path: &Path, args: &[&OsStr]) -> Option<Self> {
+        let output = Command::new("mount").args(args).arg(path).output().expect("mount runs");
         if output.status.success() {
             return Some(Self(path.to_owned()));
         }
@@ -278,7 +313,7 @@ impl Tmpfs {
     }
 }
 
-impl Drop for Tmpfs {
+impl Drop for Mounted {
     fn drop(&mut self) {
         let status = Command::new("umount").arg("--lazy").arg(&self.0).status();
         assert!(status.is_ok_and(|status| status.success()), "{} stays mounted", self.0.display());
