@@ -220,15 +220,15 @@ fn a_snapshot_root_on_another_mount_of_the_same_filesystem_gets_clones() {
         say("NOT TESTED, there is no mkfs.xfs");
         return;
     }
-    let snapshots = stage.snapshotter().root().join("snapshots");
-    let whole = ["-o".as_ref(), "loop".as_ref(), device.as_os_str()];
-    let Some(_whole) = Mounted::on(&snapshots, &whole) else { return };
-    // Hidden from the snapshotter, which counts in numbers.
-    let content = snapshots.join("content");
-    fs::create_dir_all(content.join("ingest")).unwrap();
-    fs::create_dir_all(stage.containerd().content_root()).unwrap();
-    let bind = ["--bind".as_ref(), content.as_os_str()];
-    let Some(_bound) = Mounted::on(&stage.containerd().content_root(), &bind) else { return };
+    let whole = stage.containerd().scratch().join("xfs");
+    fs::create_dir(&whole).unwrap();
+    let Some(_whole) = Mounted::on(&whole, &["-o".as_ref(), "loop".as_ref(), device.as_os_str()]) else { return };
+    let (content, snapshots) = (stage.containerd().content_root(), stage.snapshotter().root().join("snapshots"));
+    fs::create_dir_all(whole.join("content/ingest")).unwrap();
+    fs::create_dir_all(whole.join("snapshots")).unwrap();
+    fs::create_dir_all(&content).unwrap();
+    let bind = |part: &str, place: &Path| Mounted::on(place, &["--bind".as_ref(), whole.join(part).as_os_str()]);
+    let (Some(_content), Some(_snapshots)) = (bind("content", &content), bind("snapshots", &snapshots)) else { return };
 
     let image = native(&[185, 186]);
     let reference = image.push(stage.registry(), "t/cloned", "1");
