@@ -4,13 +4,13 @@ use std::{collections::HashMap, path::PathBuf};
 
 use containerd::{Committed, How, Labels, Session, Store};
 use oci::{Digest, Layer};
-use spool::Verified;
 
 use crate::{
     Error, blocking,
-    overlaybd::{self, LayerKind, Original, State},
+    overlaybd::{self, LayerKind, State},
     plan::{Content, Inventory, Snapshot},
     probe::{Directories, Probe},
+    suspect,
 };
 
 /// Everything found.
@@ -113,12 +113,11 @@ pub(crate) async fn file_state(fs: PathBuf, layer: &Layer, blob: Option<&Committ
     let trusted = blob.is_some_and(|blob| blob.how() == How::Trusted);
     blocking(move || {
         let Some(path) = path else { return Ok(overlaybd::glance(&fs, size)?) };
-        let original = Original::open(&path, digest, size)?;
-        let payload = overlaybd::check(digest, &original, size)?;
+        let (original, payload) = suspect::open(&path, digest, size)?;
         let state = overlaybd::state(&fs, &original, payload)?;
         if trusted && matches!(state, State::Wrong { .. }) {
             // One of the two is bad, and so far nobody has looked which: a good file must not be replaced by a rotten blob.
-            Verified::of_file(&path, digest, size)?;
+            suspect::acquit(&path, digest, size)?;
         }
         Ok(state)
     })

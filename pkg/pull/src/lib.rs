@@ -19,6 +19,7 @@ mod records;
 mod resolve;
 mod run;
 mod scratch;
+mod suspect;
 mod work;
 
 pub use blobs::Source;

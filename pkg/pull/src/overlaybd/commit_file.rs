@@ -14,7 +14,7 @@ use std::{
 
 use oci::{Digest, Hasher};
 use rustix::{
-    fs::{AtFlags, CWD, FlockOperation, Mode, OFlags},
+    fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, StatxFlags},
     io::Errno,
 };
 
@@ -119,14 +119,14 @@ pub(crate) enum State {
     Missing,
     /// It is the blob's inode.
     Linked,
-    /// It is a second copy of the blob. `linkable`: on the blob's filesystem, where a link could stand in its place.
+    /// It is a second copy of the blob. `linkable`: where a link could stand in its place.
     Copy {
-        /// Is it on the blob's device?
+        /// Is it on the blob's filesystem and mount?
         linkable: bool,
     },
     /// It is the blob's payload without the tar around it: what unpacking leaves.
     Unwrapped {
-        /// Is it on the blob's device?
+        /// Is it on the blob's filesystem and mount?
         linkable: bool,
     },
     /// It has the blob's size, and there was no blob to compare it with ([`glance`]).
@@ -281,7 +281,7 @@ impl<'a> Directory<'a> {
         if (stamp.device, stamp.inode) == original.inode() {
             return Ok(State::Linked);
         }
-        let linkable = stamp.device == original.inode().0;
+        let linkable = stamp.device == original.inode().0 && same_mount(&file, &original.file);
         let (offset, right) = match stamp.size {
             size if size == original.size() => (0, State::Copy { linkable }),
             size if size == payload.len => (payload.offset, State::Unwrapped { linkable }),
@@ -326,6 +326,16 @@ impl Drop for Temporary<'_> {
         // Best effort: the next run clears it.
         let _ = rustix::fs::unlinkat(&self.0.fd, TEMPORARY, AtFlags::empty());
     }
+}
+
+/// A link leads from one mount to another not even on the same filesystem. A kernel before 5.8 does not tell mounts apart; there
+/// the link is tried.
+fn same_mount(one: &File, other: &File) -> bool {
+    let mount = |file: &File| {
+        let found = rustix::fs::statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).ok()?;
+        StatxFlags::from_bits_retain(found.stx_mask).contains(StatxFlags::MNT_ID).then_some(found.stx_mnt_id)
+    };
+    mount(one) == mount(other)
 }
 
 fn wrong_size(stamp: &Stamp) -> State {

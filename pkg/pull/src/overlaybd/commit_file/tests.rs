@@ -218,3 +218,90 @@ fn a_copy_of_rotten_bytes_is_not_published() {
     assert!(matches!(place(&scene.fs, &rotten, PAYLOAD), Err(Error::Copy { .. })));
     assert_eq!(fs::read_dir(&scene.fs).unwrap().count(), 0);
 }
+
+/// Loop-mounted filesystems of a test, unmounted last first however it ends. Dropped after the scene on them.
+struct Mounts {
+    home: tempfile::TempDir,
+    mounted: Vec<PathBuf>,
+}
+
+impl Mounts {
+    fn new() -> Self {
+        Self { home: tempfile::tempdir().unwrap(), mounted: Vec::new() }
+    }
+
+    /// A new XFS that can share blocks. `None` where there is no `mkfs.xfs`, or mounting is not permitted.
+    fn xfs(&mut self) -> Option<PathBuf> {
+        let (image, target) = (self.home.path().join(format!("{}.img", self.mounted.len())), self.target());
+        // The smallest it can be is 300 MiB; the file has holes.
+        File::create(&image).unwrap().set_len(320 << 20).unwrap();
+        run("mkfs.xfs", &["-q".as_ref(), "-m".as_ref(), "reflink=1".as_ref(), &image])?;
+        run("mount", &["-o".as_ref(), "loop".as_ref(), &image, &target])?;
+        self.mounted.push(target.clone());
+        Some(target)
+    }
+
+    /// The directory by another way.
+    fn bind(&mut self, source: &Path) -> PathBuf {
+        let target = self.target();
+        run("mount", &["--bind".as_ref(), source, &target]).expect("what can be mounted can be bound");
+        self.mounted.push(target.clone());
+        target
+    }
+
+    fn target(&self) -> PathBuf {
+        let target = self.home.path().join(self.mounted.len().to_string());
+        fs::create_dir(&target).unwrap();
+        target
+    }
+}
+
+impl Drop for Mounts {
+    fn drop(&mut self) {
+        while let Some(target) = self.mounted.pop() {
+            let _ = run("umount", &["--lazy".as_ref(), &target]);
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "what is not tested is said")]
+fn run(program: &str, args: &[&Path]) -> Option<()> {
+    // Not on an ordinary user's PATH.
+    let output = std::process::Command::new(program).env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").args(args).output();
+    let why = match output {
+        Ok(output) if output.status.success() => return Some(()),
+        Ok(output) => String::from_utf8_lossy(&output.stderr).into_owned(),
+        Err(error) => error.to_string(),
+    };
+    eprintln!("NOT TESTED, {program}: {why}");
+    None
+}
+
+#[test]
+fn the_same_filesystem_behind_another_mount_gets_a_clone_once() {
+    let mut mounts = Mounts::new();
+    let Some(xfs) = mounts.xfs() else { return };
+    let elsewhere = mounts.bind(&xfs);
+    let scene = Scene::across(tempfile::tempdir_in(xfs).unwrap(), tempfile::tempdir_in(elsewhere).unwrap());
+    assert_eq!(scene.place(), Placed { how: How::Cloned, freed: 0 });
+    assert_eq!(scene.state(), State::Copy { linkable: false });
+    scene.is_whole();
+    assert_eq!(fs::metadata(scene.file()).unwrap().permissions().mode() & 0o777, 0o444);
+    assert_eq!(scene.place(), Placed { how: How::Kept, freed: 0 });
+
+    let wrong = vec![0; scene.bytes.len()];
+    fs::remove_file(scene.file()).unwrap();
+    fs::write(scene.file(), wrong).unwrap();
+    assert_eq!(scene.place().how, How::Cloned);
+    scene.is_whole();
+}
+
+#[test]
+fn another_xfs_gets_a_copy() {
+    let mut mounts = Mounts::new();
+    let (Some(one), Some(other)) = (mounts.xfs(), mounts.xfs()) else { return };
+    let scene = Scene::across(tempfile::tempdir_in(one).unwrap(), tempfile::tempdir_in(other).unwrap());
+    assert_eq!(scene.place(), Placed { how: How::Copied, freed: 0 });
+    assert_eq!(scene.state(), State::Copy { linkable: false });
+    scene.is_whole();
+}
