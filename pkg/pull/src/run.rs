@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use containerd::{Labels, Notice, Session, Store};
+use containerd::{Committed, Labels, Notice, Session, Store};
 use oci::Reference;
 use progress::{Event, Progress};
 use registry::{Registry, Repository};
@@ -173,7 +173,7 @@ impl Pull<'_> {
         let layers_done = self.clock.seconds();
         self.label(&outcomes).await?;
         self.publish(&store).await?;
-        self.tidy(&store).await;
+        self.tidy(&store, &outcomes).await;
         Ok(self.receipt(&store, &plan, &outcomes, layers_done))
     }
 
@@ -256,10 +256,19 @@ impl Pull<'_> {
         outcome
     }
 
-    /// Old entries go, and with the last one the directory. Neither is worth a failed pull.
-    async fn tidy(&self, store: &Store) {
+    /// What a run that ended between COMMIT and the drop of the spool's name left goes, old entries go, and with the last one the
+    /// directory. None of it is worth a failed pull.
+    async fn tidy(&self, store: &Store, outcomes: &[Outcome]) {
         let (spool, keep) = (store.spool().clone(), self.puller.options.keep_partial);
-        if let Err(error) = blocking(move || Ok(spool.sweep(keep).and_then(|_| spool.remove_if_empty())?)).await {
+        let content: Vec<_> = outcomes.iter().filter_map(Outcome::committed).map(Committed::digest).collect();
+        let tidied = blocking(move || {
+            for digest in content {
+                spool.forget(digest)?;
+            }
+            spool.sweep(keep)?;
+            Ok(spool.remove_if_empty()?)
+        });
+        if let Err(error) = tidied.await {
             tracing::info!(%error, "spool not tidied");
         }
     }

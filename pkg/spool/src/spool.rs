@@ -91,6 +91,21 @@ impl Spool {
         Ok(swept)
     }
 
+    /// Takes away what an earlier run left of a blob that is content by now, unless somebody has it: a file with a name here
+    /// outlives its content.
+    pub fn forget(&self, digest: Digest) -> Result<(), Error> {
+        let key = Key::new(self.namespace.as_ref(), digest);
+        // Taking a lock makes its file: none where nothing is left.
+        let names = [key.data(), &key.journal(), &key.lock(), &key.replacement()];
+        if names.iter().all(|name| self.directory.modified(name).is_none()) {
+            return Ok(());
+        }
+        match Lock::try_take(&self.directory, key)? {
+            Some(lock) => lock.discard(),
+            None => Ok(()),
+        }
+    }
+
     /// Name in this directory for a link of a proved blob that is then renamed over a bad file. Swept with the blob's entry.
     pub fn replacement(&self, digest: Digest) -> String {
         Key::new(self.namespace.as_ref(), digest).replacement()
