@@ -1,11 +1,16 @@
 //! The binary as a user meets it: exit code, stdout, stderr.
 
+mod aftermath;
 mod bad_input;
 mod command_line;
+mod committed;
+mod gated;
 mod kinds;
 mod main_job;
+mod meddling;
 mod others;
 mod password;
+mod receipt_file;
 mod records;
 mod stage;
 mod stop;

@@ -239,7 +239,7 @@ fn a_snapshot_root_on_another_mount_of_the_same_filesystem_gets_clones() {
         assert_eq!(fs::read(stage.commit_file(layer)).unwrap(), layer.bytes());
     }
     let again = stage.pull([&reference]);
-    assert_eq!((network(&again), each(&again, "file")), (0, vec!["kept"; 2]), "{again:#}");
+    assert_eq!((network(&again), each(&again, "came")), (0, vec!["kept"; 2]), "{again:#}");
 }
 
 /// Upstream's own client before ours, on the real snapshotter; needs its program in `UPSTREAM_CTR`.

@@ -185,6 +185,21 @@ async fn what_a_killed_replacement_left_goes_with_its_entry() {
 }
 
 #[test]
+fn what_is_left_of_a_blob_is_forgotten_unless_somebody_has_it() {
+    let bench = Bench::new();
+    let forget = || bench.spool.forget(bench.blob.digest).unwrap();
+    forget();
+    assert!(names(bench.spool.path()).is_empty(), "no lock is made for nothing");
+    bench.interrupted();
+    let entry = bench.entry();
+    forget();
+    assert!(bench.data().exists() && bench.journal().exists());
+    drop(entry);
+    forget();
+    assert!(names(bench.spool.path()).is_empty());
+}
+
+#[test]
 fn a_sample_is_made_like_an_entry_and_has_no_name() {
     let bench = Bench::new();
     let sample = bench.spool.sample().unwrap().metadata().unwrap();
