@@ -29,7 +29,7 @@ impl ReceiptFile {
     pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
         let refused = |error: io::Error| Failure {
             code: ExitCode::Usage,
-            message: format!("cannot write the receipt {}: {error}", path.display()),
+            message: format!("cannot write the receipt {}: {}", path.display(), plain(&error)),
             hint: Some("name a file in a directory that exists and may be written to".to_owned()),
         };
         let target = match path.metadata() {
@@ -60,6 +60,12 @@ impl ReceiptFile {
             hint: Some("run rpull again: it only writes the receipt then".to_owned()),
         })
     }
+}
+
+/// Without the name of the file beside, which `tempfile` adds to the text and gives no other way to leave out.
+fn plain(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split_once(" at path \"").map_or(text.as_str(), |(why, _)| why).to_owned()
 }
 
 fn write(file: &mut impl Write, receipt: &Receipt) -> io::Result<()> {

@@ -6,6 +6,9 @@ use sha2::Digest as _;
 
 use crate::Error;
 
+/// Characters of a text that is no digest of ours in a message: all of a sha512 one.
+const MOST_SHOWN: usize = 160;
+
 /// A sha256 digest: 32 bytes. Its text form is `sha256:` and 64 lower-case hex digits
 /// (OCI image spec, descriptor.md "Digests"). Other algorithms are refused by name (safety 20).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -38,11 +41,15 @@ impl FromStr for Digest {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        let malformed = || Error::Digest { text: text.to_owned() };
+        let malformed = || Error::Digest { text: shown(text) };
         let (algorithm, hex) = text.split_once(':').ok_or_else(malformed)?;
         if algorithm != "sha256" {
             let known = matches!(algorithm, "sha512" | "sha384" | "blake3" | "sha1" | "md5");
-            return Err(if known { Error::Algorithm { algorithm: algorithm.to_owned() } } else { malformed() });
+            return Err(if known {
+                Error::Algorithm { text: shown(text), algorithm: algorithm.to_owned() }
+            } else {
+                malformed()
+            });
         }
         let hex = hex.as_bytes();
         if hex.len() != 64 {
@@ -58,6 +65,14 @@ impl FromStr for Digest {
             *byte = nibble(pair[0]).zip(nibble(pair[1])).map(|(high, low)| high << 4 | low).ok_or_else(malformed)?;
         }
         Ok(Self(bytes))
+    }
+}
+
+/// As much of `text` as belongs into a message; a document may hold megabytes where a digest should be.
+fn shown(text: &str) -> String {
+    match text.char_indices().nth(MOST_SHOWN) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
     }
 }
 

@@ -13,8 +13,10 @@ pub enum Error {
         text: String,
     },
     /// A digest algorithm other than sha256.
-    #[error("digest algorithm {algorithm} is not supported")]
+    #[error("digest algorithm {algorithm} is not supported: {text}")]
     Algorithm {
+        /// The digest as given.
+        text: String,
         /// Its name.
         algorithm: String,
     },

@@ -70,6 +70,10 @@ impl Origin {
     }
 
     fn read<'de, T: Deserialize<'de>>(self, bytes: &'de [u8]) -> Result<T, Error> {
+        // serde would take an array for the fields in their order.
+        if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
+            return Err(self.invalid("it is no JSON object"));
+        }
         serde_json::from_slice(bytes).map_err(|error| self.invalid(error.to_string()))
     }
 

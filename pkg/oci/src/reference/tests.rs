@@ -138,8 +138,8 @@ fn a_password_in_front_of_the_host_is_refused_and_not_shown() {
 
 #[test]
 fn another_digest_algorithm_is_refused_by_name() {
-    let text = format!("r/a@sha512:{}", "0".repeat(128));
-    assert_eq!(parse(&text), Err(Error::Algorithm { algorithm: "sha512".to_owned() }));
+    let digest = format!("sha512:{}", "0".repeat(128));
+    assert_eq!(parse(&format!("r/a@{digest}")), Err(Error::Algorithm { text: digest, algorithm: "sha512".to_owned() }));
 }
 
 proptest::proptest! {

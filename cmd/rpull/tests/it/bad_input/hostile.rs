@@ -61,7 +61,7 @@ const ROWS: &[Row] = &[
     (
         "sha512",
         |manifest| manifest["layers"][0]["digest"] = json!(format!("sha512:{}", "a".repeat(128))),
-        "digest algorithm sha512 is not supported",
+        "digest algorithm sha512 is not supported: sha512:aaaaaaaa…",
         "rpull proves blobs by sha256 only; push the image with sha256 digests",
     ),
     (
@@ -97,9 +97,9 @@ const ROWS: &[Row] = &[
         "HOST: config CONFIG of t/hostile: 9437184 bytes, 8388608 are allowed",
         TOO_LONG,
     ),
-    ("no layers", |manifest| manifest["layers"] = json!([]), "manifest MANIFEST …", BROKEN),
-    ("no config", |manifest| manifest["config"] = Value::Null, "manifest MANIFEST is not valid: …", BROKEN),
-    ("an array", |manifest| *manifest = json!([]), "manifest MANIFEST is not valid: …", BROKEN),
+    ("no layers", |manifest| manifest["layers"] = json!([]), "manifest MANIFEST has 0 layers and its config 2 diff ids", BROKEN),
+    ("no config", |manifest| manifest["config"] = Value::Null, "manifest MANIFEST is not valid: it has no config", BROKEN),
+    ("an array", |manifest| *manifest = json!([]), "manifest MANIFEST is not valid: it is no JSON object", BROKEN),
     (
         "schema 1",
         |manifest| *manifest = json!({ "schemaVersion": 1, "mediaType": SCHEMA_1, "fsLayers": [], "history": [] }),

@@ -120,6 +120,28 @@ fn a_layer_with_the_right_digest_that_is_no_overlaybd_blob_is_refused() {
     });
 }
 
+#[test]
+fn a_plain_layer_that_unpacks_to_something_else_is_refused() {
+    on_each_daemon("diff-id", |stage| {
+        let tag = Tag::taken(&stage);
+        let plain = Layer::tar_gzip(&[("etc/hostname", b"rpull")]);
+        let other = Digest::of(b"another tar");
+        tag.push(
+            &Image::new(vec![plain.clone()]).edit_config(|config| config["rootfs"]["diff_ids"][0] = other.to_string().into()),
+        );
+        tag.refuses(
+            &[],
+            6,
+            &format!(
+                "rpull: layer {} unpacks to {}, its config says {other}\n\
+                 hint: the image is broken in the registry; build and push it again\n",
+                plain.digest, plain.diff_id
+            ),
+        );
+        assert!(stage.snapshot(&other.to_string()).is_none());
+    });
+}
+
 /// Safety 9: containerd gives a namespace any blob it names, on its size alone.
 #[test]
 fn a_rotten_blob_of_another_namespace_is_not_taken_over() {
