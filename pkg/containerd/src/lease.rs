@@ -9,6 +9,7 @@ use std::{collections::HashMap, convert::Infallible, sync::Arc, time::Duration};
 use containerd_client::services::v1 as api;
 use jiff::{SignedDuration, Timestamp};
 use oci::Digest;
+use tokio::time::timeout;
 use tonic::{
     Code, Status,
     metadata::{Ascii, MetadataValue},
@@ -32,12 +33,23 @@ const SNAPSHOTS: &str = "snapshots/";
 /// While waiting for half-life the clock is looked at this often: a machine that slept must notice soon after it woke.
 const CLOCK_STEP: Duration = Duration::from_secs(60);
 
+/// Whoever still writes when all is given up has this long to end.
+const QUIET: Duration = Duration::from_secs(10);
+
+/// Pause after a renewal that did not succeed: containerd may just be restarting.
+const RETRY_STEP: Duration = Duration::from_secs(5);
+
+/// Renewal is given up this part of the lease's life before its end: there must be time to hear of it before anything is swept.
+const LAST_PART: i32 = 24;
+
 /// One lease.
 #[derive(Debug)]
 pub(crate) struct Lease {
     id: String,
     header: MetadataValue<Ascii>,
     half_life: Timestamp,
+    /// A renewal that does not succeed is tried again until then.
+    last_try: Timestamp,
 }
 
 impl Lease {
@@ -73,42 +85,42 @@ impl Leases {
 
 impl Session {
     /// Takes a lease (random id) for `expiry` to pull `manifest`, and names it on every later call of this session and its clones.
-    /// What earlier runs of rpull left under leases of theirs is added to it, so that it cannot expire in the middle of this run.
+    /// What earlier runs of rpull left of the same manifest is added to it, so that it cannot expire in the middle of this run. What
+    /// they left of others is not: this lease would hold it for as long as this pull takes, and longer if it fails.
     pub async fn lease(&self, expiry: Duration, manifest: Digest) -> Result<(), Error> {
         let terms = Terms { expiry, manifest };
+        let former = self.former_leases(manifest).await?;
         let lease = self.create_lease(terms).await?;
         self.leases().current = Some((Arc::clone(&lease), terms));
-        for former in self.former_leases().await? {
-            if former.id == lease.id {
-                continue;
-            }
+        for former in former {
             // What cannot be taken over (a snapshotter that is down now, say) is fetched again: no reason not to begin.
-            if let Err(error) = self.take_over(&former, &lease, manifest).await {
+            if let Err(error) = self.take_over(&former, &lease).await {
                 tracing::warn!(lease = former.id, %error, "lease of an earlier run not taken over");
             }
         }
         Ok(())
     }
 
-    /// Once half of the lease's life is over: takes a new one, adds every resource of the old to it, confirms each, deletes the old.
-    /// Before that it does nothing, so it may be called after every long wait.
-    pub async fn renew_lease(&self) -> Result<(), Error> {
-        let Some((old, terms)) = self.leases().current.clone() else { return Ok(()) };
-        if Timestamp::now() < old.half_life {
-            return Ok(());
-        }
-        let new = self.create_lease(terms).await?;
-        {
+    /// Once half of the lease's life is over, takes a new one. Resources of an old one are added to it and confirmed, and it is deleted
+    /// as soon as no call is under way any more that named it.
+    async fn renew_lease(&self) -> Result<(), Error> {
+        let Some((mut current, terms)) = self.leases().current.clone() else { return Ok(()) };
+        if Timestamp::now() >= current.half_life {
+            if self.resources(current.id()).await?.is_none() {
+                return Err(Error::LeaseGone { id: current.id.clone() });
+            }
+            let new = self.create_lease(terms).await?;
             let mut leases = self.leases();
             leases.current = Some((Arc::clone(&new), terms));
-            leases.retired.push(old);
+            leases.retired.push(current);
+            current = new;
         }
         let retired = self.leases().retired.clone();
         for old in retired {
-            self.move_resources(old.id(), &new, Which::All).await?;
-            // One count is the session's, one is ours: nobody else can add to it any more. Otherwise it lasts until the next renewal.
+            self.move_resources(old.id(), &current, Which::All).await?;
+            // One count is the session's, one is ours: nobody else can add to it any more. Otherwise its turn comes again.
             if Arc::strong_count(&old) == 2 {
-                self.move_resources(old.id(), &new, Which::All).await?;
+                self.move_resources(old.id(), &current, Which::All).await?;
                 self.delete_lease(old.id()).await?;
                 self.leases().retired.retain(|lease| lease.id != old.id);
             }
@@ -116,18 +128,39 @@ impl Session {
         Ok(())
     }
 
-    /// Renews for ever. To be raced against the work that needs the lease; it ends only with an error.
+    /// Renews for ever. To be raced against the work that needs the lease; it ends only with an error, when the lease is gone or about
+    /// to expire.
     pub async fn keep_lease(&self) -> Result<Infallible, Error> {
+        let mut pause = CLOCK_STEP;
         loop {
             let half_life = self.leases().current().map(|lease| lease.half_life);
-            let left = half_life.and_then(|at| at.duration_since(Timestamp::now()).try_into().ok()).unwrap_or_default();
-            tokio::time::sleep(CLOCK_STEP.min(if half_life.is_some() { left } else { CLOCK_STEP })).await;
-            self.renew_lease().await?;
+            let left = half_life
+                .and_then(|at| at.duration_since(Timestamp::now()).try_into().ok())
+                .filter(|left: &Duration| !left.is_zero());
+            tokio::time::sleep(left.map_or(pause, |left| left.min(pause))).await;
+            pause = match self.renew_lease().await {
+                Ok(()) => CLOCK_STEP,
+                Err(error) if error.is_gone() || !self.may_try_again() => return Err(error),
+                Err(error) => {
+                    tracing::warn!(%error, "lease not renewed, trying again");
+                    RETRY_STEP
+                }
+            };
         }
+    }
+
+    /// Is there still time before something this session holds can be swept?
+    fn may_try_again(&self) -> bool {
+        let leases = self.leases();
+        let last_try = leases.retired.iter().chain(leases.current()).map(|lease| lease.last_try).min();
+        last_try.is_none_or(|last_try| Timestamp::now() < last_try)
     }
 
     /// Deletes the lease after success, and with it those that dead runs left when they pulled the same manifest: nothing is left for
     /// them to hold. After a failure a lease is left to its expiry, so that finished layers survive.
+    ///
+    /// # Errors
+    /// Only about the leases of this session.
     pub async fn release_lease(&self) -> Result<(), Error> {
         let (current, retired) = {
             let mut leases = self.leases();
@@ -137,21 +170,32 @@ impl Session {
         for lease in retired.into_iter().chain([lease]) {
             self.delete_lease(lease.id()).await?;
         }
-        for former in self.former_leases().await? {
-            if is_dead(&former, terms.manifest) {
-                self.delete_lease(&former.id).await?;
-            }
+        if let Err(error) = self.delete_dead(terms.manifest).await {
+            tracing::info!(%error, "leases of earlier runs stay until they expire");
         }
         Ok(())
     }
 
-    /// Removes what was begun under the lease and not committed: the next run would only do the same. To be called when everything
-    /// that writes has been dropped; it waits until that has come through to containerd.
+    async fn delete_dead(&self, manifest: Digest) -> Result<(), Error> {
+        for former in self.former_leases(manifest).await?.iter().filter(|former| is_dead(former)) {
+            self.delete_lease(&former.id).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes what was begun under the lease and not committed: the next run would only do the same. A lease that holds nothing else
+    /// goes as well. To be called when everything that writes has been dropped; it waits until that has come through to containerd.
     pub async fn abort_ingests(&self) -> Result<(), Error> {
         let Some(lease) = self.leases().current().cloned() else { return Ok(()) };
-        let _quiet = self.none_open().await;
-        for resource in self.resources(lease.id()).await?.into_iter().filter(|resource| resource.r#type == INGESTS) {
-            self.abort(&resource.id).await;
+        let quiet = timeout(QUIET, self.none_open()).await;
+        let (ingests, finished): (Vec<_>, Vec<_>) =
+            self.resources(lease.id()).await?.unwrap_or_default().into_iter().partition(|resource| resource.r#type == INGESTS);
+        for ingest in ingests {
+            self.abort(&ingest.id).await;
+        }
+        if quiet.is_ok() && finished.is_empty() && self.leases().retired.is_empty() {
+            self.leases().current = None;
+            self.delete_lease(lease.id()).await?;
         }
         Ok(())
     }
@@ -190,7 +234,7 @@ impl Session {
         let mut client = self.leases_client();
         let request = api::CreateRequest { id: id.clone(), labels };
         self.call(client.create(request)).await.map_err(|status| self.refused("a lease", status))?;
-        Ok(Arc::new(Lease { id, header, half_life: after(expiry / 2) }))
+        Ok(Arc::new(Lease { id, header, half_life: after(expiry / 2), last_try: after(expiry - expiry / LAST_PART) }))
     }
 
     async fn delete_lease(&self, id: &str) -> Result<(), Error> {
@@ -202,19 +246,20 @@ impl Session {
         }
     }
 
-    async fn former_leases(&self) -> Result<Vec<api::Lease>, Error> {
+    /// Leases of rpull for this manifest.
+    async fn former_leases(&self, manifest: Digest) -> Result<Vec<api::Lease>, Error> {
         let mut client = self.leases_client();
         let request = api::ListRequest { filters: vec![format!("labels.\"{LABEL}\"")] };
         let reply = self.call(client.list(request)).await.map_err(|status| self.refused("to list leases", status))?;
-        Ok(reply.leases)
+        let manifest = manifest.to_string();
+        Ok(reply.leases.into_iter().filter(|lease| lease.labels.get(LABEL) == Some(&manifest)).collect())
     }
 
-    /// What an earlier run finished comes under `lease`. Its own lease stays until it expires; one that a dead run left when it pulled
-    /// the same manifest has nothing left to do, and would be one more after every try.
-    async fn take_over(&self, former: &api::Lease, lease: &Lease, manifest: Digest) -> Result<(), Error> {
+    /// What an earlier run finished comes under `lease`. Its own has nothing left to do if that run is dead or the lease expired.
+    async fn take_over(&self, former: &api::Lease, lease: &Lease) -> Result<(), Error> {
         self.move_resources(&former.id, lease, Which::Finished).await?;
         let expiry = former.labels.get(EXPIRE).and_then(|time| time.parse::<Timestamp>().ok());
-        if expiry.is_some_and(|expiry| expiry < Timestamp::now()) || is_dead(former, manifest) {
+        if expiry.is_some_and(|expiry| expiry < Timestamp::now()) || is_dead(former) {
             self.delete_lease(&former.id).await?;
         }
         Ok(())
@@ -222,7 +267,7 @@ impl Session {
 
     /// Adds what `from` holds to `to`, each confirmed to be there after it was added.
     async fn move_resources(&self, from: &str, to: &Lease, which: Which) -> Result<(), Error> {
-        for resource in self.resources(from).await? {
+        for resource in self.resources(from).await?.unwrap_or_default() {
             if !which.includes(&resource.r#type) {
                 continue;
             }
@@ -238,11 +283,12 @@ impl Session {
         Ok(())
     }
 
-    async fn resources(&self, lease: &str) -> Result<Vec<api::Resource>, Error> {
+    /// What a lease holds; `None` when there is no such lease.
+    async fn resources(&self, lease: &str) -> Result<Option<Vec<api::Resource>>, Error> {
         let mut client = self.leases_client();
         match self.call(client.list_resources(api::ListResourcesRequest { id: lease.to_owned() })).await {
-            Ok(reply) => Ok(reply.resources),
-            Err(status) if status.code() == Code::NotFound => Ok(Vec::new()),
+            Ok(reply) => Ok(Some(reply.resources)),
+            Err(status) if status.code() == Code::NotFound => Ok(None),
             Err(status) => Err(self.refused(format!("to list lease {lease}"), status)),
         }
     }
@@ -296,9 +342,9 @@ impl Session {
     }
 }
 
-/// Was this lease taken for the manifest by a process that is gone?
-fn is_dead(lease: &api::Lease, manifest: Digest) -> bool {
-    lease.labels.get(LABEL) == Some(&manifest.to_string()) && lease.labels.get(OWNER).is_some_and(|owner| owner::is_dead(owner))
+/// Was this lease taken by a process that is gone?
+fn is_dead(lease: &api::Lease) -> bool {
+    lease.labels.get(OWNER).is_some_and(|owner| owner::is_dead(owner))
 }
 
 /// Which resources to take from a lease.

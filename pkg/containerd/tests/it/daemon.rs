@@ -79,6 +79,19 @@ impl Daemon {
         path_of(self, "c.sock").display().to_string()
     }
 
+    /// What Debian's `ctr` prints.
+    pub(crate) fn ctr(&self, args: &[&str]) -> String {
+        let output = Command::new("ctr").args(["-a", &self.address()]).args(args).output().unwrap();
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Ends it; what it has on disk stays.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
     pub(crate) fn path(&self) -> &Path {
         self.dir.path()
     }
@@ -119,10 +132,10 @@ fn path_of(daemon: &Daemon, name: &str) -> PathBuf {
     daemon.dir.path().join(name)
 }
 
-/// The daemons to test on: Debian's, and the one named by `CONTAINERD_2`.
+/// The daemons to test on: Debian's, and those named by `CONTAINERD_17` and `CONTAINERD_2`.
 pub(crate) fn binaries() -> Vec<String> {
-    let newer = std::env::var("CONTAINERD_2").ok().filter(|path| !path.is_empty());
-    std::iter::once("/usr/bin/containerd".to_owned()).chain(newer).collect()
+    let newer = ["CONTAINERD_17", "CONTAINERD_2"].map(|name| std::env::var(name).ok().filter(|path| !path.is_empty()));
+    std::iter::once("/usr/bin/containerd".to_owned()).chain(newer.into_iter().flatten()).collect()
 }
 
 /// Bytes nobody else has.

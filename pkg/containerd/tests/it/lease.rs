@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use containerd::{Prepared, StoreChoice};
+use containerd::{Error, Prepared, StoreChoice};
 use oci::Digest;
 
 use crate::daemon::{Collector, Daemon, binaries, descriptor, eventually, no_labels, random_bytes, verified};
@@ -68,15 +68,60 @@ async fn a_lease_somebody_deleted_is_named() {
         let daemon = Daemon::start(&binary).await;
         let session = daemon.session("default").await;
         session.lease(Duration::from_secs(3600), oci::Digest::of(b"manifest")).await.unwrap();
-        let run = |args: &[&str]| {
-            let output = std::process::Command::new("ctr").args(["-a", &daemon.address()]).args(args).output().unwrap();
-            String::from_utf8(output.stdout).unwrap()
-        };
-        let leases = run(&["leases", "ls", "-q"]);
-        run(&["leases", "rm", leases.trim()]);
+        let leases = daemon.ctr(&["leases", "ls", "-q"]);
+        daemon.ctr(&["leases", "rm", leases.trim()]);
         let bytes = random_bytes(10);
         let error = session.write_document(&descriptor(&bytes), &bytes, &no_labels()).await.unwrap_err();
         assert!(error.is_gone(), "{error:?}");
         assert!(error.to_string().contains(leases.trim()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_belongs_to_another_image_is_left_to_its_own_lease() {
+    for binary in binaries() {
+        let daemon = Daemon::start(&binary).await;
+        let other = daemon.session("default").await;
+        other.lease(Duration::from_secs(2), Digest::of(b"another manifest")).await.unwrap();
+        let bytes = random_bytes(100);
+        other.write_document(&descriptor(&bytes), &bytes, &no_labels()).await.unwrap();
+
+        let session = daemon.session("default").await;
+        session.lease(Duration::from_secs(3600), Digest::of(b"manifest")).await.unwrap();
+        assert_eq!(daemon.ctr(&["leases", "ls", "-q"]).lines().count(), 2, "it is not deleted either");
+        let _collector = Collector::start(&daemon).await;
+        eventually("it goes when its lease expires", async || session.content(Digest::of(&bytes)).await.unwrap().is_none()).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewal_that_fails_is_tried_until_shortly_before_the_lease_expires() {
+    for binary in binaries() {
+        let mut daemon = Daemon::start(&binary).await;
+        let session = daemon.session("default").await;
+        session.lease(Duration::from_secs(8), Digest::of(b"manifest")).await.unwrap();
+        let taken = tokio::time::Instant::now();
+        daemon.kill();
+        let error = session.keep_lease().await.unwrap_err();
+        assert!(matches!(error, Error::Silent { .. }), "{error:?}");
+        assert!(taken.elapsed() > Duration::from_secs(7), "{:?}", taken.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn a_pull_that_ends_before_it_began_leaves_no_lease() {
+    for binary in binaries() {
+        let daemon = Daemon::start(&binary).await;
+        let session = daemon.session("default").await;
+        session.lease(Duration::from_secs(3600), Digest::of(b"manifest")).await.unwrap();
+        session.abort_ingests().await.unwrap();
+        assert_eq!(daemon.ctr(&["leases", "ls", "-q"]), "");
+
+        // With something under it, it stays for the next run, which takes it over.
+        session.lease(Duration::from_secs(3600), Digest::of(b"manifest")).await.unwrap();
+        let bytes = random_bytes(100);
+        session.write_document(&descriptor(&bytes), &bytes, &no_labels()).await.unwrap();
+        session.abort_ingests().await.unwrap();
+        assert_ne!(daemon.ctr(&["leases", "ls", "-q"]), "");
     }
 }

@@ -1,4 +1,4 @@
-//! The adapter against real containerds: Debian's, and the one `CONTAINERD_2` names.
+//! The adapter against real containerds: Debian's, and those that `CONTAINERD_17` and `CONTAINERD_2` name.
 
 mod connect;
 mod daemon;
