@@ -1,6 +1,6 @@
 //! What containerd would not do, by whose trouble it is.
 
-use std::{error::Error as _, io, path::PathBuf};
+use std::{error::Error as _, io, path::PathBuf, time::Duration};
 
 use oci::Digest;
 use tonic::{Code, Status};
@@ -47,6 +47,16 @@ pub enum Error {
         /// As containerd said it.
         source: Status,
     },
+    /// The snapshotter took a call and does not answer it.
+    #[error("snapshotter {name} has not answered the call {what} for {} seconds", waited.as_secs())]
+    SnapshotterSilent {
+        /// Its name.
+        name: String,
+        /// What was asked, as in "to prepare sha256:…".
+        what: String,
+        /// How long it was waited for.
+        waited: Duration,
+    },
     /// The lease this session works under was deleted by somebody.
     #[error("lease {id} is gone")]
     LeaseGone {
@@ -66,6 +76,16 @@ pub enum Error {
         digest: Digest,
         /// As containerd said it.
         source: Status,
+    },
+    /// A descriptor lies about the size of a blob that is right.
+    #[error("the image says that {digest} has {claimed} bytes, it has {actual}")]
+    WrongSize {
+        /// The blob.
+        digest: Digest,
+        /// Size in the descriptor, in bytes.
+        claimed: u64,
+        /// Size in the content store, in bytes.
+        actual: u64,
     },
     /// The content store holds other bytes than the digest says.
     #[error("{place} is damaged: its bytes are not those of {digest}")]
@@ -127,6 +147,12 @@ impl Error {
             Self::SnapshotterDown { name, .. } => {
                 format!("start the snapshotter's own service (`systemctl status {name}-snapshotter`)")
             }
+            Self::SnapshotterSilent { name, .. } => {
+                format!(
+                    "see what the snapshotter waits for (`journalctl -u {name}-snapshotter`) or restart it, then run rpull again"
+                )
+            }
+            Self::WrongSize { .. } => "the image is broken in the registry; build and push it again".to_owned(),
             Self::LeaseGone { .. } | Self::Gone { .. } => {
                 "another client changed containerd meanwhile; run rpull again, finished layers are kept".to_owned()
             }
@@ -148,9 +174,9 @@ impl Error {
         })
     }
 
-    /// Bytes on this machine that are not what their digest says.
+    /// Bytes on this machine, or a word about them, that are not what their digest says.
     pub fn is_damage(&self) -> bool {
-        matches!(self, Self::Mismatch { .. } | Self::Damaged { .. })
+        matches!(self, Self::Mismatch { .. } | Self::Damaged { .. } | Self::WrongSize { .. })
     }
 
     /// The command line asks for what cannot be.
@@ -177,9 +203,4 @@ impl Error {
             _ => Self::Refused { what, source: status },
         }
     }
-}
-
-/// Does a file not have the bytes it should have? Any other error of the spool says nothing about them.
-pub(crate) fn is_damaged(error: &spool::Error) -> bool {
-    matches!(error, spool::Error::Size { .. } | spool::Error::Mismatch { .. } | spool::Error::NotRegular { .. })
 }

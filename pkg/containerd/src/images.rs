@@ -1,7 +1,7 @@
 //! Image records. Never updated without a mask: that would wipe the labels of other clients (reference 10.3).
 
-use containerd_client::services::v1 as api;
-use oci::{Descriptor, MediaType};
+use containerd_client::{services::v1 as api, types};
+use oci::{Descriptor, Digest};
 use tonic::Code;
 
 use crate::{
@@ -19,9 +19,33 @@ pub struct ImageRecord {
     /// Its name, a reference.
     pub name: String,
     /// What it points at: an index or a manifest.
-    pub target: Descriptor,
+    pub target: Target,
     /// Its labels.
     pub labels: Labels,
+}
+
+/// What a record points at, as containerd has it. It may be something this program could not pull, by a digest that is no sha256
+/// say: it can be put back all the same.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Target(types::Descriptor);
+
+impl Target {
+    /// Its digest, if it is of the kind that can be pulled.
+    pub fn digest(&self) -> Option<Digest> {
+        self.0.digest.parse().ok()
+    }
+}
+
+impl From<&Descriptor> for Target {
+    fn from(descriptor: &Descriptor) -> Self {
+        Self(to_wire_descriptor(descriptor))
+    }
+}
+
+impl From<&Target> for Target {
+    fn from(target: &Target) -> Self {
+        target.clone()
+    }
 }
 
 impl Session {
@@ -36,22 +60,18 @@ impl Session {
         let unusable = |why: String| Error::Answer { what: format!("image {name}"), why };
         let image = reply.image.ok_or_else(|| unusable("it is empty".to_owned()))?;
         let target = image.target.ok_or_else(|| unusable("it has no target".to_owned()))?;
-        let digest = target.digest.parse().map_err(|error: oci::Error| unusable(error.to_string()))?;
-        let size = u64::try_from(target.size).unwrap_or_default();
-        let mut descriptor =
-            Descriptor::new(MediaType::new(&target.media_type), digest, size).map_err(|error| unusable(error.to_string()))?;
-        descriptor.annotations = target.annotations.into_iter().collect();
-        Ok(Some(ImageRecord { name: image.name, target: descriptor, labels: image.labels.into_iter().collect() }))
+        Ok(Some(ImageRecord { name: image.name, target: Target(target), labels: image.labels.into_iter().collect() }))
     }
 
     /// Makes the record, or points an existing one at `target` and sets these labels; labels of others stay. An empty value takes a
     /// label off.
-    pub async fn put_image(&self, name: &str, target: &Descriptor, labels: &Labels) -> Result<(), Error> {
+    pub async fn put_image(&self, name: &str, target: impl Into<Target>, labels: &Labels) -> Result<(), Error> {
+        let Target(target) = target.into();
         let refused = |status| self.refused(format!("to record image {name}"), status);
         let record = |labels| api::Image {
             name: name.to_owned(),
             labels: to_wire(labels),
-            target: Some(to_wire_descriptor(target)),
+            target: Some(target.clone()),
             ..api::Image::default()
         };
         let fresh: Labels = labels.iter().filter(|(_, value)| !value.is_empty()).map(|(k, v)| (k.clone(), v.clone())).collect();

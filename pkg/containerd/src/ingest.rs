@@ -109,9 +109,11 @@ impl Ingest {
         self.finish().await
     }
 
-    /// Ends the stream and waits until the server has let go of the ref.
-    pub(crate) async fn close(self) {
-        let Self { session, requests, mut replies, .. } = self;
+    /// Removes what was written, then ends the stream and waits until the server has let go of the ref. In this order nobody else's
+    /// ingest can be hit.
+    pub(crate) async fn abort(self) {
+        let Self { session, reference, requests, mut replies, .. } = self;
+        session.abort(&reference).await;
         drop(requests);
         // Whatever it says now, nothing was asked of it.
         let _ = session
@@ -120,13 +122,6 @@ impl Ingest {
                 Ok(())
             })
             .await;
-    }
-
-    /// Ends the stream and removes what was written.
-    pub(crate) async fn abort(self) {
-        let (session, reference) = (self.session.clone(), self.reference.clone());
-        self.close().await;
-        session.abort(&reference).await;
     }
 
     async fn start(session: &Session, reference: &str, first: api::WriteContentRequest) -> Result<Self, Status> {

@@ -16,8 +16,7 @@ mod store;
 
 pub use content::{ContentInfo, Labels};
 pub use error::Error;
-pub use images::ImageRecord;
-pub use layout::{Layout, Snapshotter};
+pub use images::{ImageRecord, Target};
 pub use session::Session;
-pub use snapshots::{Mount, Prepared, SnapshotInfo};
+pub use snapshots::{Mount, Named, Prepared, SnapshotInfo};
 pub use store::{Committed, How, Mode, Notice, Store, StoreChoice, Upload};

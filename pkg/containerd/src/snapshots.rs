@@ -1,15 +1,22 @@
 //! Snapshots and Diff.Apply. What the labels mean is the caller's business.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use containerd_client::{
     services::v1::{ApplyRequest, snapshots as api},
     types,
 };
 use oci::{Descriptor, Digest};
-use tonic::{Code, Status};
+use tokio::time::timeout;
+use tonic::{Code, Response, Status};
 
 use crate::{Error, Labels, Session, content::to_wire};
+
+/// A call that is silent this long is told about.
+const SILENCE: Duration = Duration::from_secs(30);
+
+/// A snapshotter takes at most seconds for any call but those that copy or hash a layer, which have no limit.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Names the committed snapshot an extraction is for (reference 6.2).
 const TARGET: &str = "containerd.io/snapshot.ref";
@@ -35,6 +42,15 @@ pub enum Prepared {
     Active(Vec<Mount>),
     /// The committed snapshot named by the label `containerd.io/snapshot.ref` is there, and under the lease.
     Exists,
+}
+
+/// Whose snapshot has the name after [`Session::commit`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Named {
+    /// Ours.
+    Ours,
+    /// Somebody else's, committed first and now under our lease.
+    Theirs,
 }
 
 /// What containerd says of one snapshot.
@@ -67,7 +83,7 @@ impl Session {
         };
         let mut client = self.snapshots_client();
         for _ in 0..PREPARE_TRIES {
-            let status = match self.call(client.prepare(request.clone())).await {
+            let status = match self.ask(snapshotter, "to prepare", key, Some(PATIENCE), client.prepare(request.clone())).await? {
                 Ok(reply) => return Ok(Prepared::Active(reply.mounts.into_iter().map(Mount::from).collect())),
                 Err(status) => status,
             };
@@ -96,7 +112,7 @@ impl Session {
             labels: to_wire(labels),
         };
         let mut client = self.snapshots_client();
-        match self.call(client.view(request)).await {
+        match self.ask(snapshotter, "to view", key, Some(PATIENCE), client.view(request)).await? {
             Ok(reply) => Ok(reply.mounts.into_iter().map(Mount::from).collect()),
             Err(status) if status.code() == Code::NotFound => Err(self.gone_or_refused(snapshotter, Some(parent), status)),
             Err(status) => Err(self.snapshot_refused(snapshotter, "to view", key, status)),
@@ -105,7 +121,7 @@ impl Session {
 
     /// Commits the active snapshot `key` as `name`, which afterwards has exactly these labels. When somebody else committed that name
     /// first, theirs is put under the lease and `key` removed: containerd leaves it.
-    pub async fn commit(&self, snapshotter: &str, name: Digest, key: &str, labels: &Labels) -> Result<(), Error> {
+    pub async fn commit(&self, snapshotter: &str, name: Digest, key: &str, labels: &Labels) -> Result<Named, Error> {
         let request = api::CommitSnapshotRequest {
             snapshotter: snapshotter.to_owned(),
             name: name.to_string(),
@@ -113,11 +129,12 @@ impl Session {
             labels: to_wire(labels),
         };
         let mut client = self.snapshots_client();
-        match self.call(client.commit(request)).await {
-            Ok(()) => Ok(()),
+        match self.ask(snapshotter, "to commit", key, None, client.commit(request)).await? {
+            Ok(()) => Ok(Named::Ours),
             Err(status) if status.code() == Code::AlreadyExists => {
                 self.hold_snapshot(snapshotter, &name.to_string()).await?;
-                self.remove(snapshotter, key).await
+                self.remove(snapshotter, key).await?;
+                Ok(Named::Theirs)
             }
             Err(status) if status.code() == Code::NotFound => Err(Error::Gone { what: format!("snapshot {key}") }),
             Err(status) => Err(self.snapshot_refused(snapshotter, "to commit", key, status)),
@@ -128,7 +145,7 @@ impl Session {
     pub async fn stat(&self, snapshotter: &str, name: &str) -> Result<Option<SnapshotInfo>, Error> {
         let mut client = self.snapshots_client();
         let request = api::StatSnapshotRequest { snapshotter: snapshotter.to_owned(), key: name.to_owned() };
-        match self.call(client.stat(request)).await {
+        match self.ask(snapshotter, "to tell about", name, Some(PATIENCE), client.stat(request)).await? {
             Ok(reply) => Ok(reply.info.map(|info| SnapshotInfo {
                 committed: info.kind() == api::Kind::Committed,
                 name: info.name,
@@ -144,7 +161,7 @@ impl Session {
     pub async fn remove(&self, snapshotter: &str, key: &str) -> Result<(), Error> {
         let mut client = self.snapshots_client();
         let request = api::RemoveSnapshotRequest { snapshotter: snapshotter.to_owned(), key: key.to_owned() };
-        match self.call(client.remove(request)).await {
+        match self.ask(snapshotter, "to remove", key, Some(PATIENCE), client.remove(request)).await? {
             Err(status) if status.code() != Code::NotFound => Err(self.snapshot_refused(snapshotter, "to remove", key, status)),
             _ => Ok(()),
         }
@@ -154,7 +171,7 @@ impl Session {
     pub async fn usage(&self, snapshotter: &str, key: &str) -> Result<u64, Error> {
         let mut client = self.snapshots_client();
         let request = api::UsageRequest { snapshotter: snapshotter.to_owned(), key: key.to_owned() };
-        match self.call(client.usage(request)).await {
+        match self.ask(snapshotter, "to measure", key, Some(PATIENCE), client.usage(request)).await? {
             Ok(reply) => u64::try_from(reply.size)
                 .map_err(|_| Error::Answer { what: format!("the usage of {key}"), why: "it is negative".to_owned() }),
             Err(status) if status.code() == Code::NotFound => Err(Error::Gone { what: format!("snapshot {key}") }),
@@ -171,10 +188,30 @@ impl Session {
             ..ApplyRequest::default()
         };
         let mut client = self.diff_client();
-        let reply =
-            self.call(client.apply(request)).await.map_err(|status| self.refused(format!("to unpack {layer}"), status))?;
+        let what = format!("to unpack {layer}");
+        let say = || tracing::warn!("containerd has not answered the call {what} for {} seconds", SILENCE.as_secs());
+        let reply = with_patience(Box::pin(self.call(client.apply(request))), None, say).await;
+        let reply = reply.expect("there is no limit").map_err(|status| self.refused(what.clone(), status))?;
         let applied = reply.applied.map(|applied| applied.digest).unwrap_or_default();
         applied.parse().map_err(|error: oci::Error| Error::Answer { what: format!("unpacking {layer}"), why: error.to_string() })
+    }
+
+    /// Awaits an answer of the snapshotter, and says so when that takes long. Behind a containerd that lives there may be a snapshotter
+    /// that hangs.
+    fn ask<T>(
+        &self,
+        snapshotter: &str,
+        verb: &str,
+        key: &str,
+        limit: Option<Duration>,
+        call: impl Future<Output = Result<Response<T>, Status>>,
+    ) -> impl Future<Output = Result<Result<T, Status>, Error>> {
+        // One call's future is some kilobytes, and each layer around it would have room for two.
+        let call = Box::pin(self.call(call));
+        let silent =
+            move |waited| Error::SnapshotterSilent { name: snapshotter.to_owned(), what: format!("{verb} {key}"), waited };
+        let say = move || tracing::warn!("{}, still waiting", silent(SILENCE));
+        async move { with_patience(call, limit, say).await.ok_or_else(|| silent(limit.unwrap_or_default())) }
     }
 
     fn gone_or_refused(&self, snapshotter: &str, parent: Option<Digest>, status: Status) -> Error {
@@ -197,6 +234,19 @@ impl Session {
             Error::Refused { source, .. } if source.code() == Code::Unavailable => Error::SnapshotterDown { name, source },
             other => other,
         }
+    }
+}
+
+/// Awaits the call; says so once when there is no answer after [`SILENCE`]. `None` when the limit passed.
+async fn with_patience<T>(call: impl Future<Output = T>, limit: Option<Duration>, say: impl FnOnce()) -> Option<T> {
+    let mut call = std::pin::pin!(call);
+    if let Ok(done) = timeout(SILENCE, &mut call).await {
+        return Some(done);
+    }
+    say();
+    match limit {
+        Some(limit) => timeout(limit.saturating_sub(SILENCE), call).await.ok(),
+        None => Some(call.await),
     }
 }
 
@@ -223,5 +273,23 @@ pub(crate) fn to_wire_descriptor(descriptor: &Descriptor) -> types::Descriptor {
         digest: descriptor.digest.to_string(),
         size: i64::try_from(descriptor.size()).expect("a blob is at most 1 TiB"),
         annotations: descriptor.annotations.clone().into_iter().collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::Cell, future};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_without_answer_is_told_about_and_then_given_up() {
+        let told = Cell::new(false);
+        let hung = with_patience(future::pending::<()>(), Some(PATIENCE), || told.set(true));
+        assert!(hung.await.is_none() && told.get());
+        let slow = with_patience(tokio::time::sleep(PATIENCE * 2), None, || ());
+        assert!(slow.await.is_some(), "where there is no limit it is waited for");
+        let prompt = with_patience(future::ready(1), Some(PATIENCE), || panic!("nothing to tell"));
+        assert_eq!(prompt.await, Some(1));
     }
 }

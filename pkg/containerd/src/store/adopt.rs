@@ -4,14 +4,12 @@
 //! before this namespace takes them, or, where no file is in reach, before anybody hears that it did.
 
 use oci::Descriptor;
-use spool::Verified;
 use tonic::Code;
 
-use super::{How, Notice, Store, blocking};
+use super::{How, Notice, Store, rotten::Found};
 use crate::{
     Committed, Error, Labels,
     content::random_ref,
-    error::is_damaged,
     ingest::{InPlace, Ingest},
 };
 
@@ -38,16 +36,22 @@ impl Store {
 
     async fn adopt_file(&self, blob: &Descriptor, file: std::path::PathBuf, labels: &Labels) -> Result<Option<Committed>, Error> {
         let (digest, size) = (blob.digest, blob.size());
-        let path = file.clone();
-        match blocking(move || Verified::of_file(&path, digest, size)).await {
-            Ok(verified) if self.blobs.is_some() => self.commit_direct(&verified, labels).await,
-            Ok(_) => match self.session.commit_in_place(digest, size, labels).await? {
-                InPlace::Named => Ok(Some(self.committed(digest, size, How::Hashed))),
-                InPlace::Swept => Ok(None),
-            },
-            Err(error) if is_damaged(&error) => self.rotten(digest, file),
-            Err(error) if error.io_kind() == Some(std::io::ErrorKind::NotFound) => Ok(None),
-            Err(error) => Err(error.into()),
+        let verified = match self.look(&file, digest, size).await? {
+            Found::Right(verified) => verified,
+            Found::OtherSize(actual) => return Err(Error::WrongSize { digest, claimed: size, actual }),
+            Found::Rotten { known } => return self.rotten(digest, file, known),
+            Found::Nothing => return Ok(None),
+        };
+        if self.blobs.is_some() {
+            return match self.commit_direct(&verified, labels).await {
+                // Swept by its own namespace since it was hashed: a file without any name cannot be linked.
+                Err(Error::Spool(error)) if error.io_kind() == Some(std::io::ErrorKind::NotFound) => Ok(None),
+                other => other,
+            };
+        }
+        match self.session.commit_in_place(digest, size, labels).await? {
+            InPlace::Named => Ok(Some(self.committed(digest, size, How::Hashed).with_proof(verified))),
+            InPlace::Swept => Ok(None),
         }
     }
 

@@ -7,12 +7,13 @@ use std::{
 };
 
 use rustix::{
-    fs::{self, AtFlags, CWD, FileType, Mode, OFlags, Stat},
+    fs::{self, AtFlags, CWD, Mode, OFlags, Stat},
     io::Errno,
 };
 use spool::{Spool, Verified};
 
-use crate::{Error, error::is_damaged};
+use super::rotten::{Found, Rotten};
+use crate::Error;
 
 /// Mode containerd gives the directories it makes here.
 const DIR_MODE: Mode = Mode::from_raw_mode(0o755);
@@ -29,17 +30,21 @@ pub(crate) struct Blobs {
     path: PathBuf,
     dir: OwnedFd,
     /// The spool directory: a temporary name for a rename must not be made where containerd looks.
-    spool: OwnedFd,
+    spool: Spool,
+    spool_dir: OwnedFd,
     owner: (u32, u32),
+    rotten: Rotten,
 }
 
 /// What became of a file to be placed.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Placed {
-    /// A file with these bytes is there, this one or one that was there before and was hashed.
-    There,
-    /// A file with other bytes was there.
+    /// A file with these bytes is there: this one, or one that was there before and was hashed.
+    There(Verified),
+    /// This file is there, in place of one with other bytes.
     Replaced {
+        /// As it was proved.
+        proof: Verified,
         /// Which.
         file: PathBuf,
     },
@@ -52,7 +57,7 @@ pub(crate) enum Placed {
 
 impl Blobs {
     /// Opens the directory, if files made in the spool can be blobs as they are; else says why they cannot.
-    pub(crate) fn open(root: &Path, spool: &Spool) -> Result<Self, String> {
+    pub(crate) fn open(root: &Path, spool: &Spool, rotten: Rotten) -> Result<Self, String> {
         let blame = |path: &Path| {
             let path = path.display().to_string();
             move |error: Errno| format!("{path}: {error}")
@@ -67,35 +72,36 @@ impl Blobs {
         if device(&dir).map_err(blame(&path))? != device(&spool_dir).map_err(blame(spool.path()))? {
             return Err(format!("{} is on another filesystem than {}", spool.path().display(), path.display()));
         }
-        let blobs = Self { path, dir, spool: spool_dir, owner: (owned.st_uid, owned.st_gid) };
+        let blobs = Self { path, dir, spool: spool.clone(), spool_dir, owner: (owned.st_uid, owned.st_gid), rotten };
         blobs.rehearse().map_err(|why| format!("{}: {why}", spool.path().display()))?;
         Ok(blobs)
     }
 
     /// Makes a file as the spool does and looks whether it comes out as a blob has to be.
     fn rehearse(&self) -> Result<(), String> {
-        let name = format!("probe-{:016x}", fastrand::u64(..));
-        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::WRONLY | OFlags::CLOEXEC;
         let say = |error: Errno| error.to_string();
-        let file = fs::openat(&self.spool, &name, flags, Mode::RUSR | Mode::WUSR).map_err(say)?;
-        let outcome = fs::fchmod(&file, BLOB_MODE).map_err(say).and_then(|()| {
-            let stat = fs::fstat(&file).map_err(say)?;
-            match self.unfit(&stat) {
-                Some(why) => Err(why),
-                None if has_acl(&file) => Err("files made here have an access control list".to_owned()),
-                None => Ok(()),
-            }
-        });
-        fs::unlinkat(&self.spool, &name, AtFlags::empty()).map_err(say)?;
-        outcome
+        let file = self.spool.sample().map_err(|error| error.to_string())?;
+        fs::fchmod(&file, BLOB_MODE).map_err(say)?;
+        let stat = fs::fstat(&file).map_err(say)?;
+        match self.unfit(stat.st_mode, (stat.st_uid, stat.st_gid)) {
+            Some(why) => Err(why),
+            None if has_acl(&file) => Err("files made here have an access control list".to_owned()),
+            None => Ok(()),
+        }
     }
 
     /// Puts the proved file under its digest and makes the name durable. Blocking: hashes a file that is there and not ours.
     pub(crate) fn place(&self, verified: &Verified) -> Result<Placed, Error> {
         let name = verified.digest().hex();
+        // One that comes from elsewhere (a snapshot, say) may not look like a blob. Once linked, others rely on the name.
+        let (mode, user, group) = verified.ownership()?;
+        if let Some(why) = self.unfit(mode, (user, group)) {
+            let there = self.stat(&name)?.is_some_and(|stat| (stat.st_dev, stat.st_ino) == verified.inode());
+            return Ok(if there { Placed::There(verified.unlocked()) } else { Placed::Cannot { why } });
+        }
         for _ in 0..LOOKS {
             let placed = match verified.link(self.dir.as_fd(), &name) {
-                Ok(()) => self.linked(&name)?,
+                Ok(()) => Placed::There(verified.unlocked()),
                 Err(error) => match error.io_kind() {
                     Some(ErrorKind::AlreadyExists) => match self.occupied(&name, verified)? {
                         Some(placed) => placed,
@@ -116,43 +122,46 @@ impl Blobs {
         Ok(Placed::Cannot { why: format!("{} does not keep still", self.path.join(name).display()) })
     }
 
-    /// What was just linked must look like a blob; a file that comes from elsewhere (a snapshot, say) may not.
-    fn linked(&self, name: &str) -> Result<Placed, Error> {
-        match self.stat(name)? {
-            Some(stat) if stat.st_mode & 0o7777 == BLOB_MODE.as_raw_mode() && self.unfit(&stat).is_none() => Ok(Placed::There),
-            // Swept already; COMMIT will say so.
-            None => Ok(Placed::There),
-            Some(stat) => {
-                fs::unlinkat(&self.dir, name, AtFlags::empty()).map_err(|error| self.file_error(error))?;
-                Ok(Placed::Cannot { why: self.unfit(&stat).unwrap_or_default() })
-            }
-        }
-    }
-
     /// A file has this name already. `None`: it has gone since.
     fn occupied(&self, name: &str, verified: &Verified) -> Result<Option<Placed>, Error> {
         let Some(stat) = self.stat(name)? else { return Ok(None) };
         if (stat.st_dev, stat.st_ino) == verified.inode() {
-            return Ok(Some(Placed::There));
+            return Ok(Some(Placed::There(verified.unlocked())));
         }
         let file = self.path.join(name);
-        match Verified::of_file(&file, verified.digest(), verified.size()) {
-            Ok(_) => Ok(Some(Placed::There)),
-            Err(error) if is_damaged(&error) => self.replace(name, verified).map(|()| Some(Placed::Replaced { file })),
-            Err(error) if error.io_kind() == Some(ErrorKind::NotFound) => Ok(None),
-            Err(error) => Err(error.into()),
+        match self.rotten.look(&file, verified.digest(), verified.size())? {
+            Found::Right(other) => Ok(Some(Placed::There(other))),
+            Found::Nothing => Ok(None),
+            Found::Rotten { .. } | Found::OtherSize(_) => {
+                let proof = verified.unlocked();
+                Ok(self.replace(name, verified)?.then_some(Placed::Replaced { proof, file }))
+            }
         }
     }
 
-    /// Renames the proved file over a bad one: at no time is there none.
-    fn replace(&self, name: &str, verified: &Verified) -> Result<(), Error> {
-        let temporary = format!("replace-{:016x}", fastrand::u64(..));
-        verified.link(self.spool.as_fd(), &temporary)?;
-        fs::renameat(&self.spool, &temporary, &self.dir, name).map_err(|error| {
-            // The link has no further use; the error that matters is the first.
-            let _ = fs::unlinkat(&self.spool, &temporary, AtFlags::empty());
-            self.file_error(error)
-        })
+    /// Renames the proved file over a bad one: at no time is there none. `false`: another rpull does the same, look again.
+    fn replace(&self, name: &str, verified: &Verified) -> Result<bool, Error> {
+        let temporary = self.spool.replacement(verified.digest());
+        match verified.link(self.spool_dir.as_fd(), &temporary) {
+            Ok(()) => {}
+            // Of a run that was killed.
+            Err(error) if error.io_kind() == Some(ErrorKind::AlreadyExists) => {
+                return match fs::unlinkat(&self.spool_dir, &temporary, AtFlags::empty()) {
+                    Ok(()) | Err(Errno::NOENT) => Ok(false),
+                    Err(error) => Err(self.file_error(error)),
+                };
+            }
+            Err(error) => return Err(error.into()),
+        }
+        match fs::renameat(&self.spool_dir, &temporary, &self.dir, name) {
+            Ok(()) => Ok(true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(error) => {
+                // The link has no further use; the error that matters is the first.
+                let _ = fs::unlinkat(&self.spool_dir, &temporary, AtFlags::empty());
+                Err(self.file_error(error))
+            }
+        }
     }
 
     fn stat(&self, name: &str) -> Result<Option<Stat>, Error> {
@@ -164,17 +173,11 @@ impl Blobs {
     }
 
     /// What keeps a file from being a blob.
-    fn unfit(&self, stat: &Stat) -> Option<String> {
-        let mode = stat.st_mode & 0o7777;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            return Some("it is no regular file".to_owned());
-        }
-        if (stat.st_uid, stat.st_gid) != self.owner {
-            let (user, group) = self.owner;
-            return Some(format!(
-                "files made here belong to {}:{}, those of containerd to {user}:{group}",
-                stat.st_uid, stat.st_gid
-            ));
+    fn unfit(&self, mode: u32, (user, group): (u32, u32)) -> Option<String> {
+        let mode = mode & 0o7777;
+        if (user, group) != self.owner {
+            let (its_user, its_group) = self.owner;
+            return Some(format!("its owner is {user}:{group}, that of a blob is {its_user}:{its_group}"));
         }
         (mode != BLOB_MODE.as_raw_mode()).then(|| format!("its mode is {mode:o}, that of a blob is 444"))
     }
@@ -196,6 +199,6 @@ fn make_dir(at: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {
     }
 }
 
-fn has_acl(file: &OwnedFd) -> bool {
+fn has_acl(file: impl AsFd) -> bool {
     fs::fgetxattr(file, "system.posix_acl_access", &mut [0_u8; 0][..]).is_ok_and(|length| length > 0)
 }

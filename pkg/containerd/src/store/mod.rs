@@ -5,20 +5,24 @@
 mod adopt;
 mod blobs;
 mod reach;
+mod rotten;
 mod upload;
 
 use std::{
     fmt,
+    fs::File,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use oci::{Descriptor, Digest};
+use rustix::{fs::OFlags, io::Errno};
 use spool::{Spool, Verified};
 use tokio::sync::Semaphore;
 
 use crate::{Error, Labels, Session, ingest::InPlace};
 use blobs::{Blobs, Placed};
+use rotten::{Found, Rotten};
 pub use upload::Upload;
 
 /// A garbage collector that sweeps the same file more often than this in a row is not raced any longer (safety 8).
@@ -68,17 +72,24 @@ pub enum How {
 }
 
 /// Content this namespace holds under the session's lease. Only this crate makes one: out of a successful COMMIT, or of content found.
-#[derive(Clone, PartialEq, Eq, Debug)]
+///
+/// Keeps the file open that was hashed, where it was hashed here: not to be kept longer than needed.
+#[derive(Clone, Debug)]
 pub struct Committed {
     digest: Digest,
     size: u64,
     how: How,
     path: Option<PathBuf>,
+    proof: Option<Verified>,
 }
 
 impl Committed {
     pub(crate) fn new(digest: Digest, size: u64, how: How, path: Option<PathBuf>) -> Self {
-        Self { digest, size, how, path }
+        Self { digest, size, how, path, proof: None }
+    }
+
+    fn with_proof(self, proof: Verified) -> Self {
+        Self { proof: Some(proof), ..self }
     }
 
     /// Its digest.
@@ -99,6 +110,24 @@ impl Committed {
     /// Its file, where the content root is in reach.
     pub fn path(&self) -> Option<&Path> {
         self.path.as_deref()
+    }
+
+    /// Opens its file to read: the very inode that was hashed here; else whatever is at its path, which must be no symbolic link.
+    /// `None` where the content root is out of reach. Blocking.
+    ///
+    /// # Errors
+    /// [`Error::Gone`] when there is no file any more, [`Error::Spool`] when it was written to since it was hashed.
+    pub fn open(&self) -> Result<Option<File>, Error> {
+        if let Some(proof) = &self.proof {
+            return Ok(Some(proof.open()?));
+        }
+        let Some(path) = &self.path else { return Ok(None) };
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        match rustix::fs::open(path, flags, rustix::fs::Mode::empty()) {
+            Ok(file) => Ok(Some(file.into())),
+            Err(Errno::NOENT) => Err(Error::Gone { what: format!("the file of content {}", self.digest) }),
+            Err(error) => Err(Error::File { path: path.clone(), source: error.into() }),
+        }
     }
 }
 
@@ -149,6 +178,7 @@ pub struct Store {
     root: Option<PathBuf>,
     isolated: bool,
     blobs: Option<Arc<Blobs>>,
+    rotten: Rotten,
     why: Arc<str>,
     uploads: Arc<Semaphore>,
     watch: Watch,
@@ -159,17 +189,23 @@ impl Session {
     pub async fn open_store(&self, choice: StoreChoice, spool_dir: Option<&Path>) -> Result<Store, Error> {
         let layout = self.layout().await?;
         let root = self.reachable_root(&layout).await?;
-        let isolated = layout.isolated.then(|| self.namespace());
-        let spool = match spool_dir {
-            Some(dir) => Spool::open(dir, isolated)?,
-            None => reach::open_spool(root.as_deref().ok(), isolated)?,
+        let isolated = layout.isolated.then(|| self.namespace().clone());
+        let rotten = Rotten::default();
+        let (place, dir, known) = (root.clone(), spool_dir.map(Path::to_owned), rotten.clone());
+        let open = move || {
+            let spool = match dir {
+                Some(dir) => Spool::open(&dir, isolated.as_ref())?,
+                None => reach::open_spool(place.as_deref().ok(), isolated.as_ref())?,
+            };
+            let direct = match (&place, choice) {
+                (_, StoreChoice::Api) => Err("it was asked for".to_owned()),
+                (Err(why), _) => Err(why.clone()),
+                (Ok(_), _) if isolated.is_some() => Err("containerd's content policy is isolated".to_owned()),
+                (Ok(root), _) => Blobs::open(root, &spool, known),
+            };
+            Ok::<_, Error>((spool, direct))
         };
-        let direct = match (&root, choice) {
-            (_, StoreChoice::Api) => Err("it was asked for".to_owned()),
-            (Err(why), _) => Err(why.clone()),
-            (Ok(_), _) if layout.isolated => Err("containerd's content policy is isolated".to_owned()),
-            (Ok(root), _) => Blobs::open(root, &spool),
-        };
+        let (spool, direct) = blocking(open).await?;
         let (blobs, why) = match direct {
             Ok(blobs) => (Some(Arc::new(blobs)), "the content root is in reach, on the filesystem of the spool".to_owned()),
             Err(why) if choice == StoreChoice::Direct => return Err(Error::NoDirect { why }),
@@ -181,6 +217,7 @@ impl Session {
             root: root.ok(),
             isolated: layout.isolated,
             blobs,
+            rotten,
             why: why.into(),
             uploads: Arc::new(Semaphore::new(EARLY_UPLOADS)),
             watch: Arc::new(|_| {}),
@@ -223,7 +260,7 @@ impl Store {
         let (digest, size) = (verified.digest(), verified.size());
         let Some(blobs) = &self.blobs else { return Ok(None) };
         for _ in 0..SWEEPS {
-            if let Some(why) = self.place(blobs, verified).await? {
+            if let Err(why) = self.place(blobs, verified).await? {
                 self.notice(Notice::Fallback { digest, why });
                 return Ok(None);
             }
@@ -231,25 +268,28 @@ impl Store {
                 continue;
             }
             // Nothing can sweep it now. Had it gone just before the record was made, this puts it back; else it costs one call.
-            self.place(blobs, verified).await?;
-            return Ok(Some(self.committed(digest, size, How::Hashed)));
+            let committed = self.committed(digest, size, How::Hashed);
+            return Ok(Some(match self.place(blobs, verified).await? {
+                Ok(proof) => committed.with_proof(proof),
+                Err(_) => committed,
+            }));
         }
         self.notice(Notice::Fallback { digest, why: format!("a garbage collector swept the file {SWEEPS} times") });
         Ok(None)
     }
 
-    /// Puts the file among the blobs; answers why not, if it cannot be linked.
-    async fn place(&self, blobs: &Arc<Blobs>, verified: &Verified) -> Result<Option<String>, Error> {
+    /// Puts the file among the blobs. Answers with the proof of what is there, or why it cannot be linked.
+    async fn place(&self, blobs: &Arc<Blobs>, verified: &Verified) -> Result<Result<Verified, String>, Error> {
         let (blobs, verified) = (Arc::clone(blobs), verified.clone());
         let digest = verified.digest();
         let placed = blocking(move || blobs.place(&verified)).await?;
         Ok(match placed {
-            Placed::There => None,
-            Placed::Replaced { file } => {
+            Placed::There(proof) => Ok(proof),
+            Placed::Replaced { proof, file } => {
                 self.notice(Notice::Replaced { digest, file });
-                None
+                Ok(proof)
             }
-            Placed::Cannot { why } => Some(why),
+            Placed::Cannot { why } => Err(why),
         })
     }
 
@@ -270,11 +310,15 @@ impl Store {
         let digest = blob.digest;
         let Some(info) = self.session.content(digest).await? else { return Ok(None) };
         if let Some(file) = self.file(digest) {
-            let length = file.symlink_metadata().ok().filter(std::fs::Metadata::is_file).map(|found| found.len());
+            let path = file.clone();
+            let length = blocking(move || rotten::length(&path)).await;
             if length != Some(blob.size()) || info.size != blob.size() {
-                return self.rotten(digest, file);
+                return self.unlike(blob, info.size, file).await;
             }
         } else if info.size != blob.size() {
+            if self.session.content_is_right(digest).await? {
+                return Err(Error::WrongSize { digest, claimed: blob.size(), actual: info.size });
+            }
             return Err(Error::Damaged { digest, place: format!("content of namespace {}", self.session.namespace()) });
         }
         match self.session.hold_content(digest).await {
@@ -284,13 +328,35 @@ impl Store {
         }
     }
 
+    /// This namespace holds the blob with another size than the descriptor says: one of the two is wrong, and its bytes tell which.
+    async fn unlike<T>(&self, blob: &Descriptor, recorded: u64, file: PathBuf) -> Result<Option<T>, Error> {
+        let (digest, claimed) = (blob.digest, blob.size());
+        match self.look(&file, digest, claimed).await? {
+            Found::OtherSize(actual) => Err(Error::WrongSize { digest, claimed, actual }),
+            // The record is wrong, and no commit changes it.
+            Found::Right(_) => Err(Error::Answer {
+                what: format!("content {digest}"),
+                why: format!("it is recorded with {recorded} bytes, {} has {claimed}", file.display()),
+            }),
+            Found::Rotten { known } => self.rotten(digest, file, known),
+            Found::Nothing => self.rotten(digest, file, false),
+        }
+    }
+
+    async fn look(&self, file: &Path, digest: Digest, size: u64) -> Result<Found, Error> {
+        let (rotten, path) = (self.rotten.clone(), file.to_owned());
+        Ok(blocking(move || rotten.look(&path, digest, size)).await?)
+    }
+
     /// Direct: nothing is there, as far as the caller is concerned; what it fetches then takes the file's place. Api: containerd keeps
-    /// the file whatever is sent, so there is no way on.
-    fn rotten<T>(&self, digest: Digest, file: PathBuf) -> Result<Option<T>, Error> {
+    /// the file whatever is sent, so there is no way on. Told once, not where it is `known`.
+    fn rotten<T>(&self, digest: Digest, file: PathBuf, known: bool) -> Result<Option<T>, Error> {
         if self.blobs.is_none() {
             return Err(Error::Damaged { digest, place: file.display().to_string() });
         }
-        self.notice(Notice::Rotten { digest, file });
+        if !known {
+            self.notice(Notice::Rotten { digest, file });
+        }
         Ok(None)
     }
 }

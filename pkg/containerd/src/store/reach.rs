@@ -11,7 +11,7 @@ use std::{
 use oci::Namespace;
 use spool::Spool;
 
-use crate::{Error, Layout, Session, ingest::Ingest};
+use crate::{Error, Session, ingest::Ingest, layout::Layout, store::blocking};
 
 /// Name of our directory beside or inside the content root.
 const BESIDE: &str = "rpull-spool";
@@ -25,11 +25,13 @@ impl Session {
         let reference = format!("rpull-probe-{:016x}", fastrand::u64(..));
         let probe = Ingest::open(self, &reference, 1, None).await.map_err(|status| self.refused("to open an ingest", status))?;
         // Looked at only now: since 1.7 containerd makes root and directory for its first ingest.
-        let seen = match std::fs::read_dir(root.join("ingest")).map(|ingests| shows(ingests, self.namespace(), &reference)) {
+        let namespace = self.namespace().clone();
+        let look = move || match std::fs::read_dir(root.join("ingest")).map(|ingests| shows(ingests, &namespace, &reference)) {
             Ok(true) => Ok(root),
             Ok(false) => Err(format!("{} belongs to another containerd", root.display())),
             Err(error) => Err(format!("{} cannot be read from here: {error}", root.display())),
         };
+        let seen = blocking(look).await;
         probe.abort().await;
         Ok(seen)
     }

@@ -11,7 +11,7 @@ use spool::{Entry, Verified};
 use tokio::{sync::Notify, task::JoinHandle};
 use tonic::{Code, Status};
 
-use super::{How, Store, blocking};
+use super::{How, Store, blocking, rotten::Found};
 use crate::{Committed, Error, Labels, ingest::Ingest};
 
 /// Bytes per message: what containerd's own client sends. Larger ones are not faster and cost memory in both processes.
@@ -20,7 +20,8 @@ const PIECE: usize = 1 << 20;
 /// How often another client's write is looked at. containerd 1.6 itself sits on every try for most of a second.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// A blob on its way into the store. Dropped before [`Upload::commit`], it leaves no content behind.
+/// A blob on its way into the store. Dropped before [`Upload::commit`] it leaves no content, and what was sent of it is left to
+/// [`Session::abort_ingests`](crate::Session::abort_ingests).
 #[derive(Debug)]
 pub struct Upload {
     store: Store,
@@ -78,9 +79,16 @@ impl Store {
                 },
                 () = proved.notified() => break,
             };
-            while ingest.offset() < ready {
-                let piece = read(entry.clone(), Entry::read_at, ingest.offset(), ready).await?;
-                ingest.write(piece).await.map_err(|status| self.session.not_taken(blob.digest, status))?;
+            let sent = async {
+                while ingest.offset() < ready {
+                    let piece = read(entry.clone(), Entry::read_at, ingest.offset(), ready).await?;
+                    ingest.write(piece).await.map_err(|status| self.session.not_taken(blob.digest, status))?;
+                }
+                Ok(())
+            };
+            if let Err(error) = sent.await {
+                ingest.abort().await;
+                return Err(error);
             }
         }
         Ok(Some(ingest))
@@ -101,6 +109,13 @@ impl Store {
                 ingest.abort().await;
             }
             return Ok(committed);
+        }
+        // Where the direct store fell back to this one. Whatever is sent now, containerd would keep the file.
+        if self.blobs.is_some()
+            && let Some(file) = self.file(digest)
+            && let Found::Rotten { .. } = self.look(&file, digest, size).await?
+        {
+            return Err(Error::Damaged { digest, place: file.display().to_string() });
         }
         if let Some(ingest) = early {
             match self.finish(ingest, verified, labels).await {

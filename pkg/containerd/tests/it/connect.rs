@@ -68,10 +68,6 @@ async fn unix_addresses_work_and_a_dead_containerd_is_noticed() {
         let address = format!("unix://{}", daemon.address());
         let session = Session::connect(&address, "default".parse().unwrap(), Duration::ZERO).await.unwrap();
         assert!(!session.version().await.unwrap().is_empty());
-        let layout = session.layout().await.unwrap();
-        assert_eq!(layout.content_root.unwrap(), daemon.content_root());
-        assert!(!layout.isolated);
-        assert!(layout.snapshotters.iter().any(|snapshotter| snapshotter.name == "native" && snapshotter.fault.is_none()));
         drop(daemon);
         let error = session.version().await.unwrap_err();
         assert!(matches!(error, Error::Silent { .. }), "{error:?}");

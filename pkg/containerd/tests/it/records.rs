@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use containerd::{Error, How, Labels, Prepared, Session};
+use containerd::{Error, How, Labels, Named, Prepared, Session};
 use oci::Digest;
 
 use crate::daemon::{Daemon, binaries, descriptor, no_labels, random_bytes};
@@ -81,9 +81,9 @@ async fn a_snapshot_is_prepared_committed_and_then_found() {
         let other = session.prepare(SNAPSHOTTER, "extract-2 c", None, &wanted).await.unwrap();
         assert!(matches!(other, Prepared::Active(_)));
 
-        session.commit(SNAPSHOTTER, chain, "extract-1 c", &wanted).await.unwrap();
+        assert_eq!(session.commit(SNAPSHOTTER, chain, "extract-1 c", &wanted).await.unwrap(), Named::Ours);
         // Somebody else was first: no error, and the own key is gone.
-        session.commit(SNAPSHOTTER, chain, "extract-2 c", &wanted).await.unwrap();
+        assert_eq!(session.commit(SNAPSHOTTER, chain, "extract-2 c", &wanted).await.unwrap(), Named::Theirs);
         assert!(session.stat(SNAPSHOTTER, "extract-2 c").await.unwrap().is_none());
 
         let found = session.stat(SNAPSHOTTER, &chain.to_string()).await.unwrap().unwrap();
@@ -122,7 +122,7 @@ async fn an_image_is_updated_without_touching_labels_of_others() {
         session.put_image("r/a:1", &first, &cri).await.unwrap();
         session.put_image("r/a:1", &second, &labels(&[("rpull/complete", ""), ("mine", "1")])).await.unwrap();
         let record = session.image("r/a:1").await.unwrap().unwrap();
-        assert_eq!(record.target.digest, second.digest);
+        assert_eq!(record.target.digest(), Some(second.digest));
         assert_eq!(record.labels, labels(&[("io.cri-containerd.image", "managed"), ("mine", "1")]));
         session.delete_image("r/a:1").await.unwrap();
         session.delete_image("r/a:1").await.unwrap();
@@ -147,5 +147,40 @@ async fn a_layer_is_unpacked_by_containerd() {
             // Mounting takes root and its capabilities; without them containerd says so.
             Err(error) => assert!(!rustix::process::geteuid().is_root(), "{error:?}"),
         }
+    }
+}
+
+#[tokio::test]
+async fn a_record_that_points_at_something_unknown_to_us_can_be_put_back() {
+    use containerd_client::services::v1::{CreateImageRequest, GetImageRequest, Image, images_client::ImagesClient};
+
+    for binary in binaries() {
+        let daemon = Daemon::start(&binary).await;
+        let session = leased(&daemon, "default").await;
+        let mut client = ImagesClient::new(containerd_client::connect(daemon.address()).await.unwrap());
+        let in_namespace = |message| {
+            let mut request = tonic::Request::new(message);
+            request.metadata_mut().insert("containerd-namespace", "default".parse().unwrap());
+            request
+        };
+        let target = containerd_client::types::Descriptor {
+            media_type: "application/x".to_owned(),
+            digest: format!("sha512:{}", "0f".repeat(64)),
+            size: 7,
+            annotations: [("a".to_owned(), "b".to_owned())].into(),
+        };
+        let image = Image { name: "r/a:1".to_owned(), target: Some(target.clone()), ..Image::default() };
+        let create = CreateImageRequest { image: Some(image), ..CreateImageRequest::default() };
+        let mut request = tonic::Request::new(create);
+        request.metadata_mut().insert("containerd-namespace", "default".parse().unwrap());
+        client.create(request).await.unwrap();
+
+        let former = session.image("r/a:1").await.unwrap().unwrap();
+        assert_eq!(former.target.digest(), None);
+        session.put_image("r/a:1", &descriptor(b"ours"), &no_labels()).await.unwrap();
+        assert_eq!(session.image("r/a:1").await.unwrap().unwrap().target.digest(), Some(Digest::of(b"ours")));
+        session.put_image("r/a:1", &former.target, &no_labels()).await.unwrap();
+        let reply = client.get(in_namespace(GetImageRequest { name: "r/a:1".to_owned() })).await.unwrap().into_inner();
+        assert_eq!(reply.image.unwrap().target, Some(target));
     }
 }

@@ -47,7 +47,7 @@ async fn the_direct_store_names_the_very_file_of_the_spool() {
         let info = session.content(proved.digest()).await.unwrap().unwrap();
         assert_eq!((info.size, &info.labels), (bytes.len() as u64, &labels));
         // A second time it is there already.
-        assert_eq!(store.commit(&proved, &labels).await.unwrap(), committed);
+        assert_eq!(store.commit(&proved, &labels).await.unwrap().path(), committed.path());
         proved.discard().unwrap();
         assert_eq!(file.metadata().unwrap().nlink(), 1);
         let again = store.adopt(&descriptor(&bytes), &no_labels()).await.unwrap().unwrap();
@@ -90,11 +90,24 @@ async fn direct_replaces_a_rotten_blob_of_another_namespace() {
 
         let (session, store) = daemon.store("default", StoreChoice::Direct).await;
         let (store, heard) = listen(store);
-        assert!(store.adopt(&descriptor(&bytes), &no_labels()).await.unwrap().is_none());
+        for _ in 0..2 {
+            assert!(store.adopt(&descriptor(&bytes), &no_labels()).await.unwrap().is_none());
+        }
         assert!(session.content(digest).await.unwrap().is_none(), "nothing rotten is taken");
+        // As a run killed in the middle of this leaves it.
+        std::fs::write(store.spool().path().join(store.spool().replacement(digest)), "").unwrap();
         assert_eq!(commit(&store, &bytes).await.unwrap().how(), How::Hashed);
         assert_eq!(std::fs::read(daemon.blob(digest)).unwrap(), bytes);
         let file = daemon.blob(digest);
+        // Said once, and nothing is left of it.
+        assert_eq!(
+            std::fs::read_dir(store.spool().path())
+                .unwrap()
+                .flatten()
+                .filter(|entry| entry.path().extension().is_some_and(|it| it == "replace"))
+                .count(),
+            0
+        );
         assert_eq!(*heard.lock().unwrap(), [Notice::Rotten { digest, file: file.clone() }, Notice::Replaced { digest, file }]);
     }
 }
@@ -272,5 +285,117 @@ async fn a_ref_held_by_another_client_is_waited_for_and_then_taken_over() {
         let committed = second.await.unwrap().unwrap();
         assert_eq!(committed.how(), How::Hashed);
         assert_eq!(std::fs::read(daemon.blob(digest)).unwrap(), bytes);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_failed_pull_sent_is_taken_back() {
+    for binary in binaries() {
+        let daemon = Daemon::start(&binary).await;
+        let (session, store) = daemon.store("default", StoreChoice::Api).await;
+        let blobs = [random_bytes(2 << 20), random_bytes(2 << 20)];
+        let entries = blobs.each_ref().map(|bytes| entry(&store, bytes));
+        let uploads = entries.each_ref().map(|entry| store.begin(entry));
+        // Corrupt, and complete: under its ref it would fail every other client that pulls this layer.
+        write(&entries[0], &random_bytes(2 << 20), 0..2 << 20);
+        write(&entries[1], &blobs[1], 0..1 << 20);
+        eventually("both reach containerd", async || ingested(&daemon) == 3 << 20).await;
+        entries[0].prove().await.unwrap_err();
+        drop(uploads);
+        session.abort_ingests().await.unwrap();
+        assert_eq!(daemon.ctr(&["content", "active"]).lines().filter(|line| line.contains("layer-")).count(), 0);
+        assert_eq!(ingested(&daemon), 0);
+        // Another client has the ref to itself.
+        let (_session, other) = daemon.store("default", StoreChoice::Api).await;
+        drop(entries);
+        commit(&other, &blobs[0]).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_committed_blob_opens_as_the_very_inode_that_was_hashed() {
+    for binary in binaries() {
+        let daemon = Daemon::start(&binary).await;
+        let (_session, store) = daemon.store("default", StoreChoice::Direct).await;
+        let bytes = random_bytes(70_000);
+        let proved = verified(&store, &bytes).await;
+        let committed = store.commit(&proved, &no_labels()).await.unwrap();
+        let inode = proved.inode().1;
+        proved.discard().unwrap();
+        assert_eq!(committed.open().unwrap().unwrap().metadata().unwrap().ino(), inode);
+        assert!(store.spool().try_entry(&descriptor(&bytes)).unwrap().is_some(), "it does not hold the lock of the entry");
+        // Put in its place, another file is not taken for it.
+        let file = daemon.blob(Digest::of(&bytes));
+        std::fs::rename(&file, file.with_extension("aside")).unwrap();
+        std::fs::write(&file, "other").unwrap();
+        assert_eq!(committed.open().unwrap().unwrap().metadata().unwrap().ino(), inode);
+
+        // Found there, it is opened by its path: no symbolic link, and no silence about a file that is gone.
+        std::fs::rename(file.with_extension("aside"), &file).unwrap();
+        let trusted = store.present(&descriptor(&bytes)).await.unwrap().unwrap();
+        assert_eq!(trusted.open().unwrap().unwrap().metadata().unwrap().ino(), inode);
+        std::fs::remove_file(&file).unwrap();
+        assert!(trusted.open().unwrap_err().is_gone());
+        std::os::unix::fs::symlink("/etc/passwd", &file).unwrap();
+        assert!(matches!(trusted.open(), Err(Error::File { .. })));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proved_file_that_does_not_look_like_a_blob_is_never_linked() {
+    for binary in binaries() {
+        let daemon = Daemon::start(&binary).await;
+        let (_session, store) = daemon.store("default", StoreChoice::Direct).await;
+        let (store, heard) = listen(store);
+        let bytes = random_bytes(70_000);
+        let digest = Digest::of(&bytes);
+        // In the snapshot directory of somebody who writes it with the usual mode.
+        let elsewhere = daemon.path().join("overlaybd.commit");
+        std::fs::write(&elsewhere, &bytes).unwrap();
+        let proved = spool::Verified::of_file(&elsewhere, digest, bytes.len() as u64).unwrap();
+        store.commit(&proved, &no_labels()).await.unwrap();
+        assert!(matches!(&heard.lock().unwrap()[..], [Notice::Fallback { why, .. }] if why.contains("644")), "{heard:?}");
+        assert_eq!(elsewhere.metadata().unwrap().nlink(), 1);
+        assert_eq!(std::fs::read(daemon.blob(digest)).unwrap(), bytes);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_descriptor_that_lies_about_a_size_is_blamed_and_not_the_file() {
+    for binary in binaries() {
+        let daemon = Daemon::start(&binary).await;
+        let bytes = random_bytes(7000);
+        commit(&daemon.store("default", StoreChoice::Direct).await.1, &bytes).await.unwrap();
+        let lie = oci::Descriptor::new(oci::MediaType::new(""), Digest::of(&bytes), 6999).unwrap();
+        // Held by this namespace, and by another one.
+        for (namespace, choice) in
+            [("default", StoreChoice::Direct), ("default", StoreChoice::Api), ("other", StoreChoice::Direct)]
+        {
+            let (_session, store) = daemon.store(namespace, choice).await;
+            let error = store.adopt(&lie, &no_labels()).await.unwrap_err();
+            assert!(matches!(error, Error::WrongSize { claimed: 6999, actual: 7000, .. }), "{error:?}");
+            assert!(error.is_damage() && error.hint().is_some_and(|hint| !hint.contains("delete")));
+        }
+        assert_eq!(std::fs::read(daemon.blob(Digest::of(&bytes))).unwrap(), bytes);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn content_that_another_namespace_lets_go_of_is_adopted_or_left() {
+    for binary in binaries() {
+        let daemon = Daemon::start(&binary).await;
+        let other = daemon.session("other").await;
+        let (session, store) = daemon.store("default", StoreChoice::Direct).await;
+        let _collectors = (Collector::start(&daemon).await, Collector::start(&daemon).await);
+        for _ in 0..100 {
+            // Without a lease: it goes any time.
+            let bytes = random_bytes(200_000);
+            let _ = other.write_document(&descriptor(&bytes), &bytes, &no_labels()).await;
+            let adopted = store.adopt(&descriptor(&bytes), &no_labels()).await.unwrap();
+            assert_eq!(adopted.is_some(), session.content(Digest::of(&bytes)).await.unwrap().is_some());
+            if adopted.is_some() {
+                assert_eq!(std::fs::read(daemon.blob(Digest::of(&bytes))).unwrap(), bytes);
+            }
+        }
     }
 }
