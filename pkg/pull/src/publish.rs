@@ -35,7 +35,7 @@ pub(crate) async fn publish(
 impl Published {
     /// Removes the record, or sets it back to what it was. One that another client has pointed elsewhere since is theirs.
     pub(crate) async fn take_back(self, session: &Session) -> Result<(), Error> {
-        if session.image(&self.name).await?.is_none_or(|record| record.target.digest != self.target) {
+        if session.image(&self.name).await?.is_none_or(|record| record.target.digest() != Some(self.target)) {
             return Ok(());
         }
         let Some(former) = self.former else {
