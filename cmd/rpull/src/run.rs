@@ -7,6 +7,7 @@ use oci::Reference;
 use progress::Progress;
 use pull::{Options, Puller, Receipt};
 use registry::{Credentials, Registry};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use transfer::{Engine, Limits, RetryPolicy};
 
@@ -25,6 +26,7 @@ const CLEAR_LIMIT: Duration = Duration::from_secs(10);
 
 /// Pulls what `args` asks for.
 pub(crate) fn run(args: &Args) -> ExitCode {
+    raise_file_limit();
     let (progress, plain) = Plain::start();
     let outcome = prepare(args).and_then(|prepared| {
         let runtime = tokio::runtime::Runtime::new().map_err(|error| Failure::other("no threads for a pull", &error))?;
@@ -44,6 +46,14 @@ pub(crate) fn run(args: &Args) -> ExitCode {
             code
         }
     }
+}
+
+/// A blob under way has some files open, a fetched one keeps the one it was proved by: the usual soft limit of 1024 is for programs
+/// that use `select`, and this one does not.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    // Without it an image of very many layers fails, and says why.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
 /// What must be found out before anything is asked of anyone.

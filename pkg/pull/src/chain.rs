@@ -11,7 +11,7 @@ use std::{
     time::SystemTime,
 };
 
-use containerd::{Committed, Labels, Mount, Prepared, Session};
+use containerd::{Committed, Labels, Mount, Named, Prepared, Session};
 use oci::{Digest, Layer};
 
 use crate::{
@@ -106,21 +106,22 @@ impl Chain<'_> {
     ) -> Result<Standing, Error> {
         let Begun::Active(active) = begun else { return self.join(layer, kind, blob).await };
         let standing = self.fill(layer, blob, &active).await?;
-        self.session.commit(self.snapshotter, layer.chain_id, &active.key, &active.labels).await?;
+        let named = self.session.commit(self.snapshotter, layer.chain_id, &active.key, &active.labels).await?;
         self.scratch.forget(&active.key);
-        // Another client may have committed the name first, lazily: ours is gone then.
-        match (self.is_lazy(layer).await?, standing, &active.fs) {
-            (false, Standing::File(_), Some(fs)) => self.check_usage(layer, fs).await?,
-            (true, Standing::File(_) | Standing::Unpacked, _) => return self.join(layer, kind, blob).await,
-            _ => {}
+        if named == Named::Theirs {
+            // Another client committed the name first, perhaps lazily; ours is gone.
+            return self.join(layer, kind, blob).await;
+        }
+        if let (Standing::File(_), Some(fs)) = (standing, &active.fs) {
+            self.check_usage(layer, fs).await?;
         }
         Ok(standing)
     }
 
     /// Puts the blob into a snapshot that is committed already: lazy until now, or with a file that is not right or not the link.
     pub(crate) async fn attach(&self, layer: &Layer, blob: &Committed, fs: Option<&Path>) -> Result<Standing, Error> {
-        match (blob.path(), fs) {
-            (Some(path), Some(fs)) => {
+        match fs.filter(|_| blob.path().is_some()) {
+            Some(fs) => {
                 if let Some(label) = self.missing_label(layer).await? {
                     // Unpacked from a re-compressed copy of the image: the snapshotter knows the file by its first bytes, which
                     // the wrapped blob does not have. It is right, and stays (safety 14).
@@ -132,7 +133,7 @@ impl Chain<'_> {
                     return Err(Error::Unusable { chain_id: layer.chain_id, layer: layer.descriptor.digest, why });
                 }
                 prove_directory(fs, layer, None).await?;
-                place(path, fs, layer).await.map(Standing::File)
+                Ok(place(blob, fs).await?.map_or(Standing::Committed, Standing::File))
             }
             _ if self.is_lazy(layer).await? => {
                 let why = "it was committed lazily, and its directory cannot be reached from here to make it whole".to_owned();
@@ -160,8 +161,10 @@ impl Chain<'_> {
 
     /// Links the blob where the directory can be reached, else lets containerd unpack it.
     async fn fill(&self, layer: &Layer, blob: Option<&Committed>, active: &Active) -> Result<Standing, Error> {
-        if let (Some(path), Some(fs)) = (blob.and_then(Committed::path), &active.fs) {
-            return place(path, fs, layer).await.map(Standing::File);
+        if let (Some(blob), Some(fs)) = (blob, &active.fs)
+            && let Some(placed) = place(blob, fs).await?
+        {
+            return Ok(Standing::File(placed));
         }
         let actual = self.session.apply(&layer.descriptor, &active.mounts).await?;
         if actual != layer.diff_id {
@@ -230,12 +233,12 @@ async fn prove_directory(fs: &Path, layer: &Layer, since: Option<SystemTime>) ->
     blocking(move || Ok(overlaybd::prove_directory(&fs, digest, since)?)).await
 }
 
-async fn place(blob: &Path, fs: &Path, layer: &Layer) -> Result<Placed, Error> {
-    let (blob, fs) = (blob.to_owned(), fs.to_owned());
-    let (digest, size) = (layer.descriptor.digest, layer.descriptor.size());
-    let placed = blocking(move || {
-        let (original, payload) = suspect::open(&blob, digest, size)?;
-        Ok(overlaybd::place(&fs, &original, payload)?)
+/// Puts the blob into `fs`. `None` where the content store is out of reach.
+async fn place(blob: &Committed, fs: &Path) -> Result<Option<Placed>, Error> {
+    let (blob, fs) = (blob.clone(), fs.to_owned());
+    let placed = blocking(move || match suspect::open(&blob)? {
+        Some((original, payload)) => Ok(Some(overlaybd::place(&fs, &original, payload)?)),
+        None => Ok(None),
     });
     placed.await.map_err(|error| match error {
         // Both were there a moment ago: another client removed the blob or the snapshot.

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, path::PathBuf};
 
-use containerd::{Committed, How, Labels, Session, Store};
+use containerd::{Committed, Labels, Session, Store};
 use oci::{Digest, Layer};
 
 use crate::{
@@ -108,16 +108,14 @@ async fn committed_snapshots(session: &Session, snapshotter: &str, layers: &[Lay
 
 /// How the layer's file in `fs` stands to its blob, as far as there is one to compare with.
 pub(crate) async fn file_state(fs: PathBuf, layer: &Layer, blob: Option<&Committed>) -> Result<State, Error> {
-    let (digest, size) = (layer.descriptor.digest, layer.descriptor.size());
-    let path = blob.and_then(Committed::path).map(ToOwned::to_owned);
-    let trusted = blob.is_some_and(|blob| blob.how() == How::Trusted);
+    let (size, blob) = (layer.descriptor.size(), blob.cloned());
     blocking(move || {
-        let Some(path) = path else { return Ok(overlaybd::glance(&fs, size)?) };
-        let (original, payload) = suspect::open(&path, digest, size)?;
+        let opened = blob.as_ref().map(suspect::open).transpose()?.flatten();
+        let (Some(blob), Some((original, payload))) = (&blob, opened) else { return Ok(overlaybd::glance(&fs, size)?) };
         let state = overlaybd::state(&fs, &original, payload)?;
-        if trusted && matches!(state, State::Wrong { .. }) {
+        if matches!(state, State::Wrong { .. }) {
             // One of the two is bad, and so far nobody has looked which: a good file must not be replaced by a rotten blob.
-            suspect::acquit(&path, digest, size)?;
+            suspect::acquit(blob)?;
         }
         Ok(state)
     })

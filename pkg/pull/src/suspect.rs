@@ -1,9 +1,7 @@
 //! Content that this namespace holds is trusted as containerd trusts it, until something contradicts it. Then it is hashed: the
 //! image may be broken in the registry, or its blob may have rotted here, and the cure is another. Everything here blocks.
 
-use std::path::Path;
-
-use oci::Digest;
+use containerd::{Committed, How};
 use spool::Verified;
 
 use crate::{
@@ -11,24 +9,29 @@ use crate::{
     overlaybd::{self, Original, Payload},
 };
 
-/// Opens a native layer's content blob and finds its payload.
-pub(crate) fn open(path: &Path, digest: Digest, size: u64) -> Result<(Original, Payload), Error> {
-    let original = Original::open(path, digest, size)?;
+/// Opens a native layer's content blob, through the descriptor it was hashed by if it was (safety 4), and finds its payload.
+/// `None` where the content store is out of reach.
+pub(crate) fn open(blob: &Committed) -> Result<Option<(Original, Payload)>, Error> {
+    let Some(file) = blob.open()? else { return Ok(None) };
+    let (digest, size) = (blob.digest(), blob.size());
+    let original = Original::new(file, digest, size)?;
     match overlaybd::check(digest, &original, size) {
-        Ok(payload) => Ok((original, payload)),
+        Ok(payload) => Ok(Some((original, payload))),
         Err(error) => {
-            acquit(path, digest, size)?;
+            acquit(blob)?;
             Err(error.into())
         }
     }
 }
 
-/// Hashes a content blob.
+/// Hashes a content blob that nobody has hashed in this pull.
 ///
 /// # Errors
 /// Damage, naming the file, when it does not have the bytes of its digest.
-pub(crate) fn acquit(path: &Path, digest: Digest, size: u64) -> Result<(), Error> {
-    match Verified::of_file(path, digest, size) {
+pub(crate) fn acquit(blob: &Committed) -> Result<(), Error> {
+    let Some(path) = blob.path().filter(|_| blob.how() == How::Trusted) else { return Ok(()) };
+    let digest = blob.digest();
+    match Verified::of_file(path, digest, blob.size()) {
         Ok(_) => Ok(()),
         Err(error) if error.is_damage() => Err(containerd::Error::Damaged { digest, place: path.display().to_string() }.into()),
         Err(error) => Err(error.into()),

@@ -62,20 +62,11 @@ impl Stamp {
 }
 
 impl Original {
-    /// Opens a content blob by its path.
+    /// Takes a blob's file, open to read.
     ///
     /// # Errors
-    /// [`Error::Original`] when it is no regular file of `size` bytes, [`Error::Disk`].
-    pub(crate) fn open(path: &Path, digest: Digest, size: u64) -> Result<Self, Error> {
-        let file = rustix::fs::open(path, FLAGS, Mode::empty()).map_err(|error| Error::Disk {
-            doing: "open",
-            path: path.to_owned(),
-            source: error.into(),
-        })?;
-        Self::from_file(file.into(), digest, size)
-    }
-
-    fn from_file(file: File, digest: Digest, size: u64) -> Result<Self, Error> {
+    /// [`Error::Original`] when it is no regular file of `size` bytes.
+    pub(crate) fn new(file: File, digest: Digest, size: u64) -> Result<Self, Error> {
         let changed = |why: String| Error::Original { layer: digest, why };
         let metadata = file.metadata().map_err(|error| changed(error.to_string()))?;
         if !metadata.is_file() {

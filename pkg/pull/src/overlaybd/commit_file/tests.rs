@@ -34,7 +34,7 @@ impl Scene {
         let bytes: Vec<u8> = std::iter::repeat_with(|| random.u8(..)).take(3_002_048).collect();
         let blob = blobs.path().join("blob");
         fs::write(&blob, &bytes).unwrap();
-        let original = Original::open(&blob, Digest::of(&bytes), bytes.len() as u64).unwrap();
+        let original = Original::new(File::open(&blob).unwrap(), Digest::of(&bytes), bytes.len() as u64).unwrap();
         let fs = root.path().join("fs");
         fs::create_dir(&fs).unwrap();
         Self { _blobs: blobs, _root: root, fs, bytes, blob, original }
@@ -166,7 +166,7 @@ fn a_blob_changed_after_its_proof_is_not_linked() {
     fs::write(&scene.blob, "short").unwrap();
     assert!(matches!(place(&scene.fs, &scene.original, PAYLOAD), Err(Error::Original { .. })));
     assert!(!scene.file().exists());
-    assert!(matches!(Original::open(&scene.blob, scene.original.digest, 6), Err(Error::Original { .. })));
+    assert!(matches!(Original::new(File::open(&scene.blob).unwrap(), scene.original.digest, 6), Err(Error::Original { .. })));
 }
 
 #[test]
@@ -214,7 +214,8 @@ fn another_filesystem_gets_a_proved_copy_once() {
 #[test]
 fn a_copy_of_rotten_bytes_is_not_published() {
     let Some(scene) = Scene::on_two_filesystems() else { panic!("this test needs /dev/shm to be a filesystem of its own") };
-    let rotten = Original::open(&scene.blob, Digest::of(b"what it should be"), scene.bytes.len() as u64).unwrap();
+    let rotten =
+        Original::new(File::open(&scene.blob).unwrap(), Digest::of(b"what it should be"), scene.bytes.len() as u64).unwrap();
     assert!(matches!(place(&scene.fs, &rotten, PAYLOAD), Err(Error::Copy { .. })));
     assert_eq!(fs::read_dir(&scene.fs).unwrap().count(), 0);
 }
@@ -264,7 +265,6 @@ impl Drop for Mounts {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "what is not tested is said")]
 fn run(program: &str, args: &[&Path]) -> Option<()> {
     // Not on an ordinary user's PATH.
     let output = std::process::Command::new(program).env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").args(args).output();
