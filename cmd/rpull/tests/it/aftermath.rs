@@ -88,7 +88,7 @@ fn a_pull_that_failed_and_was_mended_leaves_nothing_when_its_image_goes() {
 /// containerd unpacks; a signal must not leave what it unpacks into.
 #[test]
 fn a_pull_that_is_stopped_while_containerd_unpacks_leaves_nothing_unfinished() {
-    const FILES: usize = 30_000;
+    const FILES: usize = 10_000;
     let names: Vec<String> = (0..FILES).map(|number| format!("file-{number}")).collect();
     let files: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), &b"content"[..])).collect();
     let image = Image::new(vec![Layer::tar(&[("base", b"base")]), Layer::tar_gzip(&files)]);

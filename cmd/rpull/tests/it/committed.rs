@@ -47,6 +47,28 @@ fn an_image_stays_usable_when_the_same_image_was_unpacked_from_compressed_layers
     });
 }
 
+/// The other way round: the blobs are fetched, and what is linked stays linked.
+#[test]
+fn an_image_stays_whole_when_the_same_image_comes_with_compressed_layers() {
+    on_each_daemon("compressed-later", |stage| {
+        let image = native(&[905, 906]);
+        let reference = image.push(stage.registry(), "compressed-later", "1");
+        stage.pull([&reference]);
+        let compressed = compressed(&stage, &image, "later");
+        let receipt = stage.pull([&compressed]);
+        assert_eq!((each(&receipt, "kind"), each(&receipt, "came")), (vec!["plain"; 2], vec!["fetched"; 2]), "{receipt:#}");
+        stage.assert_whole(&reference, &image);
+        let again = stage.pull([&compressed]);
+        assert_eq!((network(&again), each(&again, "came")), (0, vec!["kept"; 2]), "{again:#}");
+        stage.remove_image(&reference);
+        // Its snapshots are the other's too, and its blobs are gone.
+        assert_eq!(each(&stage.pull([&compressed]), "came"), ["kept"; 2]);
+        let back = stage.pull([&reference]);
+        assert_eq!((network(&back), each(&back, "source")), (0, vec!["snapshot"; 2]), "{back:#}");
+        stage.assert_whole(&reference, &image);
+    });
+}
+
 /// Content this namespace holds is trusted, but never above what contradicts it.
 #[test]
 fn a_good_file_in_a_snapshot_is_not_replaced_by_a_rotten_blob() {

@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader, Read as _};
 
 use crate::{
     gated::Gated,
-    stage::{each, finish, native, network, on_each_daemon},
+    stage::{each, eventually, finish, native, network, on_each_daemon},
 };
 
 /// Safety 18: a record must not point at, or lead to, what is not there.
@@ -100,6 +100,26 @@ fn a_lease_that_is_gone_is_named_and_nothing_becomes_visible() {
             assert!(stderr.contains("\nhint: "), "{stderr}");
             stage.assert_nothing_visible(&gated.reference);
             gated.pull_again(&stage, &["--store", store]);
+        }
+    });
+}
+
+/// Safety 3: a lock dies with its holder. Whoever waited for it plans the blob anew.
+#[test]
+fn the_second_of_two_pulls_goes_on_when_the_first_is_killed() {
+    on_each_daemon("orphaned", |stage| {
+        for (store, seed) in [("direct", 850), ("api", 853)] {
+            let gated = Gated::new(seed);
+            let mut first = gated.begin(&stage, &["--store", store]);
+            let second = gated.spawn(&stage, &["--store", store]);
+            eventually(|| (stage.leases().len() == 2).then_some(())).expect("the second pull has a lease");
+            first.kill().unwrap();
+            assert_eq!(finish(first).code, 137);
+            gated.open();
+            finish(second).succeeds();
+            // What the first left goes with its lease, at the next collection.
+            stage.collect();
+            stage.assert_whole(&gated.reference, &gated.image);
         }
     });
 }
