@@ -161,6 +161,18 @@ async fn what_is_no_file_of_ours_is_replaced_and_not_written_through() {
 }
 
 #[tokio::test]
+async fn a_file_without_the_owner_write_bit_is_never_written() {
+    let bench = Bench::new();
+    bench.interrupted();
+    let before = fs::File::open(bench.data()).unwrap();
+    fs::set_permissions(bench.data(), fs::Permissions::from_mode(0o400)).unwrap();
+
+    assert_eq!(bench.entry().resumed(), 0);
+    assert_eq!(bench.finish().await, bench.bytes);
+    assert_ne!(before.metadata().unwrap().ino(), inode(&bench.data()));
+}
+
+#[tokio::test]
 async fn a_file_of_another_owner_is_never_written() {
     if !is_root() {
         return; // Only root can give a file away.

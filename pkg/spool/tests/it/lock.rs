@@ -3,7 +3,10 @@
 use std::{
     fs::{self, File},
     io::{BufRead, BufReader, Read},
-    os::fd::AsFd,
+    os::{
+        fd::AsFd,
+        unix::fs::{chown, symlink},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -84,6 +87,31 @@ fn a_lock_on_a_file_that_lost_its_name_guards_nothing() {
     let entry = bench.entry();
     assert!(bench.spool.try_entry(&bench.blob).unwrap().is_none());
     drop(entry);
+}
+
+#[test]
+fn what_is_no_lock_file_of_ours_is_nobodys_lock() {
+    let bench = Bench::new();
+    let victim = bench.home.path().join("victim");
+    fs::write(&victim, "").unwrap();
+    let plants: [(&str, &dyn Fn()); 4] = [
+        ("symbolic link", &|| symlink(&victim, bench.lock()).unwrap()),
+        ("directory", &|| fs::create_dir(bench.lock()).unwrap()),
+        ("fifo", &|| assert!(Command::new("mkfifo").arg(bench.lock()).status().unwrap().success())),
+        ("file of another owner", &|| {
+            fs::write(bench.lock(), "").unwrap();
+            if is_root() {
+                chown(bench.lock(), Some(1), None).unwrap();
+            }
+        }),
+    ];
+    for (name, plant) in plants {
+        plant();
+        let entry = bench.entry();
+        let lock = fs::symlink_metadata(bench.lock()).unwrap();
+        assert!(lock.is_file() && lock.uid() == rustix::process::geteuid().as_raw(), "{name}");
+        drop(entry);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

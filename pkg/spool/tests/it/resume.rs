@@ -67,7 +67,8 @@ async fn a_torn_record_loses_one_piece() {
 #[tokio::test]
 async fn a_file_of_another_size_or_a_lost_journal_starts_over() {
     type Meddle = fn(&Bench);
-    let cases: [Meddle; 4] = [
+    let cases: [Meddle; 5] = [
+        |bench| fs::OpenOptions::new().write(true).open(bench.data()).unwrap().set_len(bench.blob.size() + 1).unwrap(),
         |bench| fs::OpenOptions::new().write(true).open(bench.data()).unwrap().set_len(5).unwrap(),
         |bench| fs::remove_file(bench.journal()).unwrap(),
         |bench| fs::write(bench.journal(), "").unwrap(),
@@ -106,6 +107,7 @@ fn writes_many_ranges_at_once_until_killed() {
         .flat_map(|missing| (missing.start()..missing.end()).step_by(8 * MIB).map(move |start| (start, missing.end())))
         .map(|(start, end)| entry.grant(ByteRange::new(start, end.min(start + 8 * MIB as u64)).unwrap()).unwrap())
         .collect();
+    rustix::io::write(std::io::stdout(), format!("\nranges {}\n", grants.len()).as_bytes()).unwrap();
     while grants.iter().any(|grant| grant.rest().is_some()) {
         for grant in &mut grants {
             if let Some(rest) = grant.rest() {
@@ -128,10 +130,12 @@ async fn kill_9_loses_less_than_one_piece_of_each_range_in_flight() {
     let mut kept = 0;
     for stop in [9 * MIB, 14 * MIB, 5 * MIB] {
         let mut child = process("resume::writes_many_ranges_at_once_until_killed", spool.path());
-        let mut written = 0;
+        let (mut ranges, mut written) = (0, 0);
         for line in BufReader::new(child.stdout.as_mut().unwrap()).lines() {
-            if let Some(count) = line.unwrap().strip_prefix("wrote ") {
-                written += count.parse::<usize>().unwrap();
+            match line.unwrap().split_once(' ') {
+                Some(("ranges", count)) => ranges = count.parse::<usize>().unwrap(),
+                Some(("wrote", count)) => written += count.parse::<usize>().unwrap(),
+                _ => {}
             }
             if written >= stop {
                 break;
@@ -140,7 +144,7 @@ async fn kill_9_loses_less_than_one_piece_of_each_range_in_flight() {
         child.kill().unwrap();
         child.wait().unwrap();
         let resumed = usize::try_from(spool.try_entry(&blob).unwrap().unwrap().resumed()).unwrap();
-        assert!(resumed + 16 * MIB >= kept + written, "{resumed} of {kept} + {written}");
+        assert!(resumed + ranges * MIB > kept + written, "{resumed} of {kept} + {written}, {ranges} ranges");
         kept = resumed;
     }
     assert!(kept > 0);
