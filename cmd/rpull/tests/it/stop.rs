@@ -80,6 +80,7 @@ fn assert_stopped(stage: &Stage, halting: &Halting, output: &Output, code: i32) 
     let stderr = output.fails_with(code);
     assert!(stderr.contains("\nhint: "), "{stderr}");
     stage.assert_nothing_visible(&format!("{}/halting:1", halting.stuck.address()));
+    stage.assert_nothing_unfinished();
     assert!(spooled(stage, &halting.image) >= ARRIVES, "the spool was not kept");
     // Safety 17: it holds what is finished until it expires.
     assert_eq!(stage.leases().len(), 1);
