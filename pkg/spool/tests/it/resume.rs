@@ -144,7 +144,8 @@ async fn kill_9_loses_less_than_one_piece_of_each_range_in_flight() {
         child.kill().unwrap();
         child.wait().unwrap();
         let resumed = usize::try_from(spool.try_entry(&blob).unwrap().unwrap().resumed()).unwrap();
-        assert!(resumed + ranges * MIB > kept + written, "{resumed} of {kept} + {written}, {ranges} ranges");
+        // A child that got to its end before the kill leaves no range to the next.
+        assert!(resumed + ranges * MIB >= kept + written, "{resumed} of {kept} + {written}, {ranges} ranges");
         kept = resumed;
     }
     assert!(kept > 0);
