@@ -114,7 +114,7 @@ impl Session {
     /// The error for a refused write: containerd's own hash, or anything else.
     pub(crate) fn not_taken(&self, digest: Digest, status: Status) -> Error {
         match status.code() {
-            Code::FailedPrecondition => Error::Mismatch { digest, source: status },
+            Code::FailedPrecondition => Error::Mismatch { digest, source: status.into() },
             _ => self.refused(format!("to take {digest}"), status),
         }
     }

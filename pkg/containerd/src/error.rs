@@ -37,7 +37,7 @@ pub enum Error {
         /// Its name.
         name: String,
         /// As containerd said it.
-        source: Status,
+        source: Said,
     },
     /// The snapshotter is a process of its own, and it is not there.
     #[error("snapshotter {name} does not answer containerd")]
@@ -45,7 +45,7 @@ pub enum Error {
         /// Its name.
         name: String,
         /// As containerd said it.
-        source: Status,
+        source: Said,
     },
     /// The snapshotter took a call and does not answer it.
     #[error("snapshotter {name} has not answered the call {what} for {} seconds", waited.as_secs())]
@@ -75,7 +75,7 @@ pub enum Error {
         /// The digest expected.
         digest: Digest,
         /// As containerd said it.
-        source: Status,
+        source: Said,
     },
     /// A descriptor lies about the size of a blob that is right.
     #[error("the image says that {digest} has {claimed} bytes, it has {actual}")]
@@ -126,9 +126,40 @@ pub enum Error {
         /// What was asked, as in "to commit sha256:…".
         what: String,
         /// As containerd said it.
-        source: Status,
+        source: Said,
     },
 }
+
+/// A refusal in containerd's own words, without what gRPC wraps around them.
+#[derive(Debug)]
+pub struct Said(Status);
+
+impl Said {
+    pub(crate) fn code(&self) -> Code {
+        self.0.code()
+    }
+
+    pub(crate) fn message(&self) -> &str {
+        self.0.message()
+    }
+}
+
+impl From<Status> for Said {
+    fn from(status: Status) -> Self {
+        Self(status)
+    }
+}
+
+impl std::fmt::Display for Said {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.message() {
+            "" => f.write_str(self.code().description()),
+            message => f.write_str(message),
+        }
+    }
+}
+
+impl std::error::Error for Said {}
 
 impl Error {
     /// What the user can do about it.
@@ -200,7 +231,7 @@ impl Error {
         match (status.code(), lease) {
             // "lease does not exist", "lease \"…\": not found": worded differently from version to version.
             (Code::NotFound, Some(lease)) if status.message().contains("lease") => Self::LeaseGone { id: lease.to_owned() },
-            _ => Self::Refused { what, source: status },
+            _ => Self::Refused { what, source: status.into() },
         }
     }
 }

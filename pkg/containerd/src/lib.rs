@@ -15,7 +15,7 @@ mod snapshots;
 mod store;
 
 pub use content::{ContentInfo, Labels};
-pub use error::Error;
+pub use error::{Error, Said};
 pub use images::{ImageRecord, Target};
 pub use session::Session;
 pub use snapshots::{Mount, Named, Prepared, SnapshotInfo};

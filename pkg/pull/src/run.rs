@@ -77,10 +77,16 @@ impl Puller {
 
     /// Removes every active snapshot, probe and ingest of ours. Names the snapshots that could not be removed.
     pub async fn abandon(&self) -> Vec<String> {
+        // Snapshots first: one that is still active keeps a lease alive that holds nothing else.
+        let left = self.scratch.clear().await;
+        self.abort_ingests().await;
+        left
+    }
+
+    async fn abort_ingests(&self) {
         if let Err(error) = self.session.abort_ingests().await {
             tracing::info!(%error, "ingests not removed");
         }
-        self.scratch.clear().await
     }
 
     async fn pull_under_lease(&self, reference: &Reference) -> Result<Receipt, Error> {
@@ -104,6 +110,8 @@ impl Puller {
                 work.await?
             }
         };
+        // Another client may have finished a blob first, while ours was just being opened.
+        self.abort_ingests().await;
         // The image is whole and held by its record: a lease that stays until it expires is no reason to say otherwise.
         if let Err(error) = self.session.release_lease().await {
             self.progress.emit(&Event::Warning { text: format!("the lease of this pull could not be deleted: {error}") });

@@ -64,6 +64,16 @@ impl Identity {
     pub fn of(file: &File) -> io::Result<Self> {
         Ok(Self::from(&file.metadata()?))
     }
+
+    /// Device and inode.
+    pub fn inode(&self) -> (u64, u64) {
+        (self.device, self.inode)
+    }
+
+    /// Size in bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
 }
 
 impl Verified {

@@ -7,7 +7,7 @@ use std::{
     io,
     os::{
         fd::{AsFd, AsRawFd, OwnedFd},
-        unix::fs::{FileExt, MetadataExt},
+        unix::fs::FileExt,
     },
     path::Path,
 };
@@ -17,6 +17,7 @@ use rustix::{
     fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, StatxFlags},
     io::Errno,
 };
+use spool::Identity;
 
 use super::{
     Error, Payload,
@@ -37,28 +38,7 @@ const BUFFER: usize = 1 << 20;
 pub(crate) struct Original {
     file: File,
     digest: Digest,
-    stamp: Stamp,
-}
-
-/// What must not change between proof and link.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Stamp {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-}
-
-impl Stamp {
-    fn of(file: &File) -> io::Result<Self> {
-        let metadata = file.metadata()?;
-        Ok(Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size: metadata.len(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-        })
-    }
+    identity: Identity,
 }
 
 impl Original {
@@ -75,23 +55,23 @@ impl Original {
         if metadata.len() != size {
             return Err(changed(format!("it has {} bytes, not {size}", metadata.len())));
         }
-        let stamp = Stamp::of(&file).map_err(|error| changed(error.to_string()))?;
-        Ok(Self { file, digest, stamp })
+        let identity = Identity::of(&file).map_err(|error| changed(error.to_string()))?;
+        Ok(Self { file, digest, identity })
     }
 
     /// The blob's size in bytes.
     pub(crate) fn size(&self) -> u64 {
-        self.stamp.size
+        self.identity.size()
     }
 
     /// Device and inode.
     pub(crate) fn inode(&self) -> (u64, u64) {
-        (self.stamp.device, self.stamp.inode)
+        self.identity.inode()
     }
 
     fn unchanged(&self) -> Result<(), Error> {
-        match Stamp::of(&self.file) {
-            Ok(stamp) if stamp == self.stamp => Ok(()),
+        match Identity::of(&self.file) {
+            Ok(identity) if identity == self.identity => Ok(()),
             _ => Err(Error::Original { layer: self.digest, why: "it was changed meanwhile".to_owned() }),
         }
     }
@@ -187,8 +167,8 @@ pub(crate) fn glance(fs: &Path, size: u64) -> Result<State, Error> {
     Ok(match Directory::open(fs)?.file()? {
         Found::Nothing => State::Missing,
         Found::Other(why) => State::Wrong { why },
-        Found::Regular(_, stamp) if stamp.size == size => State::Unproved,
-        Found::Regular(_, stamp) => wrong_size(&stamp),
+        Found::Regular(_, identity) if identity.size() == size => State::Unproved,
+        Found::Regular(_, identity) => wrong_size(&identity),
     })
 }
 
@@ -232,7 +212,7 @@ struct Directory<'a> {
 
 enum Found {
     Nothing,
-    Regular(File, Stamp),
+    Regular(File, Identity),
     Other(String),
 }
 
@@ -259,26 +239,26 @@ impl<'a> Directory<'a> {
         if !file.metadata().map_err(disk)?.is_file() {
             return Ok(Found::Other("it is not a regular file".to_owned()));
         }
-        let stamp = Stamp::of(&file).map_err(disk)?;
-        Ok(Found::Regular(file, stamp))
+        let identity = Identity::of(&file).map_err(disk)?;
+        Ok(Found::Regular(file, identity))
     }
 
     fn state(&self, original: &Original, payload: Payload) -> Result<State, Error> {
-        let (file, stamp) = match self.file()? {
+        let (file, identity) = match self.file()? {
             Found::Nothing => return Ok(State::Missing),
             Found::Other(why) => return Ok(State::Wrong { why }),
-            Found::Regular(file, stamp) => (file, stamp),
+            Found::Regular(file, identity) => (file, identity),
         };
-        if (stamp.device, stamp.inode) == original.inode() {
+        if identity.inode() == original.inode() {
             return Ok(State::Linked);
         }
-        let linkable = stamp.device == original.inode().0 && same_mount(&file, &original.file);
-        let (offset, right) = match stamp.size {
+        let linkable = identity.inode().0 == original.inode().0 && same_mount(&file, &original.file);
+        let (offset, right) = match identity.size() {
             size if size == original.size() => (0, State::Copy { linkable }),
             size if size == payload.len => (payload.offset, State::Unwrapped { linkable }),
-            _ => return Ok(wrong_size(&stamp)),
+            _ => return Ok(wrong_size(&identity)),
         };
-        match first_difference(&file, original, offset, stamp.size)
+        match first_difference(&file, original, offset, identity.size())
             .map_err(|error| self.disk("compare overlaybd.commit in", error))?
         {
             None => Ok(right),
@@ -329,8 +309,8 @@ fn same_mount(one: &File, other: &File) -> bool {
     mount(one) == mount(other)
 }
 
-fn wrong_size(stamp: &Stamp) -> State {
-    State::Wrong { why: format!("it has {} bytes", stamp.size) }
+fn wrong_size(identity: &Identity) -> State {
+    State::Wrong { why: format!("it has {} bytes", identity.size()) }
 }
 
 /// Links the very descriptor that was proved, not whatever its path names now (safety 4).

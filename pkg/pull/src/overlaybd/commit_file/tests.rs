@@ -2,6 +2,8 @@
 
 use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
 
+use std::os::unix::fs::MetadataExt as _;
+
 use super::*;
 
 const PAYLOAD: Payload = Payload { offset: 512, len: 3_000_000 };
