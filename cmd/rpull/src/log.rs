@@ -1,4 +1,4 @@
-//! Diagnostics on stderr for `--debug`. Progress and results are not logged, they are rendered (see [`crate::render`]).
+//! Diagnostics on stderr for `--debug` and `--http-dump`. Progress and results are not logged, they are rendered (see [`crate::render`]).
 
 use std::io;
 
@@ -13,10 +13,16 @@ use tracing_subscriber::{
 /// tokens.
 const OURS: [&str; 7] = ["rpull", "pull", "transfer", "registry", "spool", "containerd", "oci"];
 
-/// Sends diagnostics to stderr: warnings, and everything of ours with `debug`.
-pub(crate) fn start(debug: bool) {
-    let ours = if debug { LevelFilter::DEBUG } else { LevelFilter::WARN };
-    let levels = Targets::new().with_default(LevelFilter::WARN).with_targets(OURS.map(|target| (target, ours)));
+/// Where `registry` writes requests and answers, secrets removed.
+const DUMP: &str = "http";
+
+/// Sends diagnostics to stderr: warnings, everything of ours with `debug`, requests and answers with `http_dump`.
+pub(crate) fn start(debug: bool, http_dump: bool) {
+    let level = |wanted| if wanted { LevelFilter::DEBUG } else { LevelFilter::WARN };
+    let levels = Targets::new()
+        .with_default(LevelFilter::WARN)
+        .with_targets(OURS.map(|target| (target, level(debug))))
+        .with_target(DUMP, level(http_dump));
     let lines = fmt::layer().with_writer(io::stderr).with_ansi(false);
     tracing_subscriber::registry().with(lines).with(levels).init();
 }

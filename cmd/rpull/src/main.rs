@@ -20,7 +20,7 @@ use exit::ExitCode;
 fn main() -> process::ExitCode {
     let code = match Args::parse(env::args_os().skip(1)) {
         Ok(args) => {
-            log::start(args.debug);
+            log::start(args.debug, args.http_dump);
             run::run(&args)
         }
         Err(Refusal::Information(text)) => {

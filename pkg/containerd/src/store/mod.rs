@@ -29,7 +29,10 @@ pub use upload::Upload;
 const SWEEPS: usize = 5;
 
 /// Streams opened before their blob is complete. Each keeps a few megabytes in flight, and the memory of a whole pull is bounded.
-const EARLY_UPLOADS: usize = 4;
+const EARLY_UPLOADS: usize = 2;
+
+/// Proved blobs sent at once, for the same reason: many small ones are proved together, and each stream takes its megabytes.
+const LATE_UPLOADS: usize = 2;
 
 /// Which store the user wants.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -181,6 +184,7 @@ pub struct Store {
     rotten: Rotten,
     why: Arc<str>,
     uploads: Arc<Semaphore>,
+    sending: Arc<Semaphore>,
     watch: Watch,
 }
 
@@ -220,6 +224,7 @@ impl Session {
             rotten,
             why: why.into(),
             uploads: Arc::new(Semaphore::new(EARLY_UPLOADS)),
+            sending: Arc::new(Semaphore::new(LATE_UPLOADS)),
             watch: Arc::new(|_| {}),
         })
     }

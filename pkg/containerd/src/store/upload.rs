@@ -14,8 +14,8 @@ use tonic::{Code, Status};
 use super::{How, Store, blocking, rotten::Found};
 use crate::{Committed, Error, Labels, ingest::Ingest};
 
-/// Bytes per message: what containerd's own client sends. Larger ones are not faster and cost memory in both processes.
-const PIECE: usize = 1 << 20;
+/// Bytes per message: half of what containerd's own client sends, which is as fast and takes half the memory in both processes.
+const PIECE: usize = 512 << 10;
 
 /// How often another client's write is looked at. containerd 1.6 itself sits on every try for most of a second.
 const LOOK: Duration = Duration::from_millis(250);
@@ -134,6 +134,7 @@ impl Store {
     /// Sends the rest and lets containerd judge.
     async fn finish(&self, mut ingest: Ingest, verified: &Verified, labels: &Labels) -> Result<Committed, Error> {
         let (digest, size) = (verified.digest(), verified.size());
+        let _sending = self.sending.acquire().await.expect("the semaphore is never closed");
         let sent = async {
             while ingest.offset() < size {
                 let piece = read(verified.clone(), Verified::read_at, ingest.offset(), size).await.map_err(Failure::Spool)?;

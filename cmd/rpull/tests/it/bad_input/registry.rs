@@ -80,6 +80,14 @@ fn a_protected_registry_needs_the_right_credentials() {
         assert_eq!(stage.leases(), Vec::<String>::new());
         let user = format!("{}:{}", DistributionRegistry::USER, DistributionRegistry::PASSWORD);
         stage.rpull(["--user", &user, &reference]).succeeds();
+
+        let output = stage.rpull(["--http-dump", "--user", &user, &reference]);
+        output.succeeds();
+        assert!(output.stderr.contains("/v2/t/secret/manifests/1") && output.stderr.contains("200 OK"), "{output:?}");
+        // The credentials as they are, and as Basic authentication has them.
+        for secret in [DistributionRegistry::PASSWORD, "dXNlcjp"] {
+            assert!(!output.stderr.contains(secret), "{output:?}");
+        }
     });
 }
 
