@@ -39,6 +39,8 @@ pub(super) enum Restart {
 pub(super) struct Piece {
     pub(super) range: ByteRange,
     pub(super) attempts: u32,
+    /// See `Connection::corrupt`.
+    pub(super) corrupt: u32,
     pub(super) not_before: Duration,
     /// Sources that are used up for it, a bit each.
     pub(super) spent: u64,
@@ -50,7 +52,7 @@ pub(super) struct Piece {
 
 impl Piece {
     pub(super) fn fresh(range: ByteRange) -> Self {
-        Self { range, attempts: 0, not_before: Duration::ZERO, spent: 0, probe: None, moves: 0 }
+        Self { range, attempts: 0, corrupt: 0, not_before: Duration::ZERO, spent: 0, probe: None, moves: 0 }
     }
 }
 

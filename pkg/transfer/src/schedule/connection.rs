@@ -27,6 +27,8 @@ pub(super) struct Connection {
     pub(super) state: State,
     /// Failures of this range on this host before.
     pub(super) attempts: u32,
+    /// Answers of this host for this range that cannot be right, before.
+    pub(super) corrupt: u32,
     /// Sources that are used up for this range, a bit each.
     pub(super) spent: u64,
     /// Opened to see whether a fresh connection is faster than this many bytes per second.

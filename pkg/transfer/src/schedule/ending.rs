@@ -85,6 +85,7 @@ impl Schedule {
         let mut piece = Piece {
             range: rest,
             attempts: if written >= self.retry.progress { 0 } else { connection.attempts },
+            corrupt: if written >= self.retry.progress { 0 } else { connection.corrupt },
             not_before: now,
             spent: connection.spent,
             probe: connection.probe,
@@ -110,7 +111,10 @@ impl Schedule {
             index != connection.source && piece.spent >> index & 1 == 0 && blob.sources[index].status != Status::Spent
         });
         blob.last = Some((connection.host, piece.attempts, cause.clone()));
-        let spend = |piece: &mut Piece| (piece.spent, piece.attempts) = (piece.spent | 1 << connection.source, 0);
+        let spend = |piece: &mut Piece| {
+            piece.spent |= 1 << connection.source;
+            (piece.attempts, piece.corrupt) = (0, 0);
+        };
         let mut pause = self.retry.pause(piece.attempts, &mut self.rng);
         match class_of(&cause) {
             Class::Transient { after } => {
@@ -131,7 +135,9 @@ impl Schedule {
                 }
             }
             Class::Corrupt => {
-                if others || piece.attempts >= CORRUPT_ATTEMPTS {
+                // Counted apart from resets and the like, which say nothing about what the host has.
+                piece.corrupt += 1;
+                if others || piece.corrupt >= CORRUPT_ATTEMPTS {
                     spend(&mut piece);
                 }
             }

@@ -87,6 +87,7 @@ impl Schedule {
                 rate: Rate::new(now),
                 state: State::Asking,
                 attempts: piece.attempts,
+                corrupt: piece.corrupt,
                 spent: piece.spent,
                 probe: piece.probe,
                 moves: piece.moves,
