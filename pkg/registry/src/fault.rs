@@ -14,8 +14,6 @@ use crate::{
     redact,
 };
 
-/// No server can make us wait longer.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(5 * 60);
 /// Characters of a registry's own message that are shown.
 const MAX_MESSAGE: usize = 300;
 
@@ -28,7 +26,7 @@ const PROXY_LOGIN: &str = "give the proxy's user and password in HTTPS_PROXY or 
 pub enum Class {
     /// May work the next time.
     Transient {
-        /// `Retry-After`, turned into a span from now, at most 5 minutes.
+        /// `Retry-After`, turned into a span from now; how much of it is obeyed is not decided here.
         after: Option<Duration>,
     },
     /// Credentials missing, wrong or not sufficient.
@@ -56,6 +54,8 @@ pub struct Fault {
     pub hint: Option<String>,
     /// There never was a connection: name unknown, refused, unreachable.
     pub connect: bool,
+    /// The host pushes back: 429, 503, or any failure with a `Retry-After`. Fewer requests may get an answer.
+    pub busy: bool,
     /// The cause, never repeated in `what`.
     pub source: Option<Arc<dyn StdError + Send + Sync>>,
 }
@@ -105,6 +105,7 @@ impl About {
             what: format!("{}: {happened}", self.object),
             hint: None,
             connect: false,
+            busy: false,
             source: None,
         }
     }
@@ -160,18 +161,19 @@ impl About {
 
     /// An answer with a status that is not the one wanted.
     pub(crate) fn status(&self, server: &str, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Fault {
-        let after = || headers.get(RETRY_AFTER).and_then(|value| retry_after(value.to_str().ok()?, SystemTime::now()));
+        let after = headers.get(RETRY_AFTER).and_then(|value| retry_after(value.to_str().ok()?, SystemTime::now()));
         let class = match status.as_u16() {
             401 | 403 => Class::Denied,
             404 | 410 => Class::Missing,
-            408 | 425 | 429 | 500 | 502..=504 | 506..=599 => Class::Transient { after: after() },
+            408 | 425 | 429 | 500 | 502..=504 | 506..=599 => Class::Transient { after },
             416 => Class::NoRange,
             _ => Class::Fatal,
         };
         let from = if server == self.host { String::new() } else { format!(" from {server}") };
         let said = message(body).map_or_else(String::new, |message| format!(" ({message})"));
         let reason = status.canonical_reason().map_or_else(String::new, |reason| format!(" {reason}"));
-        let fault = self.fault(class, format_args!("{}{reason}{from}{said}", status.as_u16()));
+        let busy = matches!(status.as_u16(), 429 | 503) || matches!(class, Class::Transient { after: Some(_) });
+        let fault = Fault { busy, ..self.fault(class, format_args!("{}{reason}{from}{said}", status.as_u16())) };
         if status == StatusCode::PROXY_AUTHENTICATION_REQUIRED { fault.with_hint(PROXY_LOGIN) } else { fault }
     }
 }
@@ -234,11 +236,10 @@ pub(crate) const CLIENT_CERTIFICATE: (&str, &str) =
 /// `Retry-After` in seconds or as a date (RFC 9110 10.2.3).
 fn retry_after(text: &str, now: SystemTime) -> Option<Duration> {
     let text = text.trim();
-    let after = match text.parse::<u64>() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => httpdate::parse_http_date(text).ok()?.duration_since(now).unwrap_or_default(),
-    };
-    Some(after.min(MAX_RETRY_AFTER))
+    match text.parse::<u64>() {
+        Ok(seconds) => Some(Duration::from_secs(seconds)),
+        Err(_) => Some(httpdate::parse_http_date(text).ok()?.duration_since(now).unwrap_or_default()),
+    }
 }
 
 /// `errors[0]` of the distribution spec, `details` of a token server, or one line of plain text as Go's servers write it.
@@ -275,11 +276,11 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_is_seconds_or_a_date_and_bounded() {
+    fn retry_after_is_seconds_or_a_date() {
         let now = httpdate::parse_http_date("Tue, 24 Nov 2026 10:00:00 GMT").unwrap();
         let seconds = |text| retry_after(text, now).map(|after| after.as_secs());
         assert_eq!(seconds("7"), Some(7));
-        assert_eq!(seconds(" 86400 "), Some(300));
+        assert_eq!(seconds(" 86400 "), Some(86400));
         assert_eq!(seconds("Tue, 24 Nov 2026 10:00:09 GMT"), Some(9));
         assert_eq!(seconds("Tue, 24 Nov 2026 09:00:00 GMT"), Some(0));
         assert_eq!(seconds("soon"), None);
@@ -301,6 +302,16 @@ mod tests {
             let status = StatusCode::from_u16(status).unwrap();
             assert_eq!(about().status("r.example", status, &HeaderMap::new(), b"").class, class, "{status}");
         }
+    }
+
+    #[test]
+    fn a_host_pushes_back_with_429_503_or_a_retry_after() {
+        let busy = |status: u16, after: Option<&'static str>| {
+            let headers = after.map(|after| (RETRY_AFTER, after.parse().unwrap())).into_iter().collect();
+            about().status("r.example", StatusCode::from_u16(status).unwrap(), &headers, b"").busy
+        };
+        assert!(busy(429, None) && busy(503, None) && busy(503, Some("7")) && busy(502, Some("7")));
+        assert!(!busy(500, None) && !busy(408, None) && !busy(404, Some("7")) && !busy(502, Some("soon")));
     }
 
     #[test]

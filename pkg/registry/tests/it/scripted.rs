@@ -35,7 +35,7 @@ async fn faults_have_the_class_of_their_cause() {
         (answer("206 x", &[("Content-Type", "multipart/byteranges; boundary=x")], b"--x"), Class::Corrupt),
         (answer("416 x", &[], b""), Class::NoRange),
         (answer("503 x", &[("Retry-After", "7")], b""), after(7)),
-        (answer("429 x", &[("Retry-After", "9000")], b""), after(300)),
+        (answer("429 x", &[("Retry-After", "9000")], b""), after(9000)),
         (answer("404 x", &[], b""), Class::Missing),
         (answer("403 x", &[], b""), Class::Denied),
         (answer("302 x", &[("Location", "ftp://x/")], b""), Class::Fatal),

@@ -120,7 +120,7 @@ impl Schedule {
             Class::Transient { after } => {
                 if let Some(host) = self.hosts.get_mut(&connection.host) {
                     let asked = after.unwrap_or_default().min(self.retry.longest_wait);
-                    if after.is_some() || pushes_back(connection, &cause) {
+                    if pushes_back(&cause) {
                         host.pushed_back(now, asked, &self.limits);
                     }
                     if connects(&cause) {
@@ -158,9 +158,8 @@ fn class_of(cause: &Cause) -> Class {
     }
 }
 
-/// Instead of an answer there was a status (429, 503, …) or nothing in time: a host with more requests than it likes.
-fn pushes_back(connection: &Connection, cause: &Cause) -> bool {
-    matches!(cause, Cause::Fault(fault) if !fault.connect && fault.source.is_none()) && matches!(connection.state, State::Asking)
+fn pushes_back(cause: &Cause) -> bool {
+    matches!(cause, Cause::Fault(fault) if fault.busy)
 }
 
 fn connects(cause: &Cause) -> bool {

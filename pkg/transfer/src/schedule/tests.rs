@@ -184,7 +184,11 @@ fn a_pause_that_the_host_asks_for_holds_all_its_connections() {
 
 #[test]
 fn push_back_halves_and_calm_brings_growth_back() {
-    let busy = |ask: Ask| if ask.number == 10 { Reply::fault(AGAIN) } else { Reply::ranges(FAST / 10.0) };
+    let too_many = registry::Fault { busy: true, ..fault(AGAIN) };
+    let busy = |ask: Ask| Reply {
+        answer: if ask.number == 10 { Err(too_many.clone()) } else { Ok(Answer::Range) },
+        ..Reply::ranges(FAST / 10.0)
+    };
     let mut sim = Sim::new(limits(8), busy);
     sim.add(1, 2048 * MIB, &[0]);
     while sim.asks.len() < 12 {

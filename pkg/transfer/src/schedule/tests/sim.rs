@@ -41,7 +41,8 @@ impl Reply {
 }
 
 pub(crate) fn fault(class: Class) -> Fault {
-    Fault { class, host: "r.example".to_owned(), what: format!("{class:?}"), hint: None, connect: false, source: None }
+    let busy = matches!(class, Class::Transient { after: Some(_) });
+    Fault { class, host: "r.example".to_owned(), what: format!("{class:?}"), hint: None, connect: false, busy, source: None }
 }
 
 pub(crate) const AGAIN: Class = Class::Transient { after: None };
