@@ -8,9 +8,11 @@ use url::Url;
 
 use crate::{
     Error, Options,
+    addresses::Book,
+    dial::{Dialling, Left},
     encoding::{DecodeError, Encoding},
     hosts,
-    names::{Rotating, Unresolved},
+    names::{Resolver, Unresolved},
     no_proxy::Exceptions,
     redact,
 };
@@ -74,7 +76,8 @@ pub(crate) enum BodyError {
 impl Client {
     pub(crate) fn new(options: &Options, tls: &rustls::ClientConfig, dial_timeout: Option<Duration>) -> Result<Self, Error> {
         let dial_timeout = dial_timeout.unwrap_or(options.connect_timeout);
-        let names = Arc::new(Rotating::new(options.names.clone().unwrap_or_default()));
+        let book = Arc::new(Book::default());
+        let names = Arc::new(Resolver::new(options.names.clone().unwrap_or_default(), Arc::clone(&book)));
         let builder = || {
             reqwest::Client::builder()
                 .tls_backend_preconfigured(tls.clone())
@@ -85,6 +88,7 @@ impl Client {
                 .connect_timeout(dial_timeout)
                 .pool_idle_timeout(IDLE_TIMEOUT)
                 .dns_resolver(Arc::clone(&names))
+                .connector_layer(Dialling(Arc::clone(&book)))
                 .user_agent(concat!("rpull/", env!("CARGO_PKG_VERSION")))
         };
         let built = |builder: reqwest::ClientBuilder| builder.build().map_err(|error| Error::Client { source: Box::new(error) });
@@ -116,7 +120,7 @@ impl Client {
         }
         // Whether a connection must be made first cannot be seen from here, so its time is allowed for.
         let limit = self.dial_timeout + self.header_timeout;
-        let answer = match tokio::time::timeout(limit, client.execute(request)).await {
+        let answer = match tokio::time::timeout(limit, execute(client, request)).await {
             Ok(answer) => answer.map_err(SendError::from),
             Err(_) => Err(SendError::Timeout(limit)),
         };
@@ -147,6 +151,19 @@ impl Client {
         let Ok(encoding) = Encoding::of(answer.headers()) else { return Vec::new() };
         let body = within(self.document_timeout.min(ERROR_BODY_TIMEOUT), answer, MAX_ERROR_BODY).await.unwrap_or_default();
         encoding.decode(body, MAX_ERROR_BODY).unwrap_or_default()
+    }
+}
+
+/// Dials until an address answers: each that did not is known by then and not chosen again.
+async fn execute(client: &reqwest::Client, request: Request) -> Result<Response, reqwest::Error> {
+    loop {
+        let again = request.try_clone().expect("a request without a body can be made again");
+        match client.execute(again).await {
+            Err(error) if causes(&error).any(<dyn StdError>::is::<Left>) => {
+                tracing::debug!(cause = %HttpError(error.without_url()), "another address");
+            }
+            answer => return answer,
+        }
     }
 }
 
@@ -213,13 +230,17 @@ impl HttpError {
         })
     }
 
-    /// `io::Error` hides what it holds from `source`.
     fn causes(&self) -> impl Iterator<Item = &(dyn StdError + 'static)> {
-        iter::successors(Some(&self.0 as &(dyn StdError + 'static)), |&error| {
-            let held = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-            held.map(|held| held as _).or_else(|| error.source())
-        })
+        causes(&self.0)
     }
+}
+
+/// An error and what is below it. `io::Error` hides what it holds from `source`.
+pub(crate) fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    iter::successors(Some(error), |&error| {
+        let held = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        held.map(|held| held as _).or_else(|| error.source())
+    })
 }
 
 /// The innermost cause only: what reqwest and hyper say above it names nothing.

@@ -3,11 +3,13 @@
 //! Called by `pull` (resolve, documents) and by `transfer` (blob ranges). Never retries, never schedules, knows no containerd.
 //! A token fetched after a 401, redirects and the fall to plain http on loopback belong to one attempt.
 
+mod addresses;
 mod auth;
 mod blob;
 mod challenge;
 mod client;
 mod content_range;
+mod dial;
 mod document;
 mod encoding;
 mod error;

@@ -1,16 +1,15 @@
-//! Names to addresses: every address of a name gets its share of the connections.
+//! Names to addresses: one address a dial, so that every address of a name gets its share of the connections.
 
 use std::{
     collections::HashMap,
     fmt,
     net::{IpAddr, SocketAddr},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
 };
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+
+use crate::{addresses::Book, dial};
 
 /// Addresses for names no resolver knows.
 #[derive(Clone, Default)]
@@ -37,69 +36,42 @@ pub(crate) struct Unresolved {
     why: String,
 }
 
-/// The system's resolver, starting at another address each time.
-#[derive(Debug, Default)]
-pub(crate) struct Rotating {
+/// The system's resolver; which of a name's addresses is next is the book's to say.
+#[derive(Debug)]
+pub(crate) struct Resolver {
     table: Names,
-    turn: Arc<AtomicUsize>,
+    book: Arc<Book>,
 }
 
-impl Rotating {
-    pub(crate) fn new(table: Names) -> Self {
-        Self { table, turn: Arc::default() }
+impl Resolver {
+    pub(crate) fn new(table: Names, book: Arc<Book>) -> Self {
+        Self { table, book }
     }
 }
 
-impl Resolve for Rotating {
+impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
         let known = self.table.0.get(name.as_str()).cloned();
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let book = Arc::clone(&self.book);
         Box::pin(async move {
-            // Port 0 is filled in by the connector.
-            let addresses: Vec<SocketAddr> = match known {
-                Some(addresses) => addresses.into_iter().map(|address| SocketAddr::new(address, 0)).collect(),
+            let addresses: Vec<IpAddr> = match known {
+                Some(addresses) => addresses,
                 None => match tokio::net::lookup_host((name.as_str(), 0)).await {
-                    Ok(addresses) => addresses.collect(),
+                    Ok(addresses) => addresses.map(|address| address.ip()).collect(),
                     Err(error) => return Err(unresolved(&name, error.to_string())),
                 },
             };
-            if addresses.is_empty() {
+            let Some(choice) = book.choose(name.as_str(), &addresses) else {
                 return Err(unresolved(&name, "no address".to_owned()));
-            }
-            Ok(Box::new(rotate(addresses, turn).into_iter()) as Addrs)
+            };
+            // Port 0 is filled in by the connector.
+            let address = SocketAddr::new(choice.address, 0);
+            dial::chosen(choice);
+            Ok(Box::new(std::iter::once(address)) as Addrs)
         })
     }
 }
 
 fn unresolved(name: &Name, why: String) -> Box<dyn std::error::Error + Send + Sync> {
     Box::new(Unresolved { name: name.as_str().to_owned(), why })
-}
-
-/// Rotates each address family in itself, so that the resolver's preference of a family stays.
-fn rotate(addresses: Vec<SocketAddr>, turn: usize) -> Vec<SocketAddr> {
-    let first_is_v4 = addresses.first().is_some_and(SocketAddr::is_ipv4);
-    let (mut preferred, mut other): (Vec<_>, Vec<_>) =
-        addresses.into_iter().partition(|address| address.is_ipv4() == first_is_v4);
-    for family in [&mut preferred, &mut other] {
-        let len = family.len().max(1);
-        family.rotate_left(turn % len);
-    }
-    preferred.append(&mut other);
-    preferred
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_address_is_first_in_turn_and_the_family_order_stays() {
-        let addresses: Vec<SocketAddr> =
-            ["[::1]:0", "[::2]:0", "1.1.1.1:0"].map(|text| text.parse().expect("an address")).to_vec();
-        let order = |turn| rotate(addresses.clone(), turn).iter().map(|a| a.ip().to_string()).collect::<Vec<_>>().join(" ");
-        assert_eq!(order(0), "::1 ::2 1.1.1.1");
-        assert_eq!(order(1), "::2 ::1 1.1.1.1");
-        assert_eq!(order(2), order(0));
-        assert!(rotate(Vec::new(), 3).is_empty());
-    }
 }

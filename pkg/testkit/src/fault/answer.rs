@@ -1,6 +1,6 @@
 //! One answer, with the fault the script wants in it.
 
-use std::{io, sync::atomic::Ordering::Relaxed, time::Duration};
+use std::{io, time::Duration};
 
 use tokio::{io::AsyncWriteExt, net::TcpStream, time::sleep};
 
@@ -190,6 +190,7 @@ async fn send(
     (start, end): (u64, u64),
     chunk: usize,
 ) -> io::Result<()> {
+    let address = stream.local_addr()?.ip();
     let mut buffer = vec![0; chunk];
     let mut at = start;
     while at < end {
@@ -205,7 +206,7 @@ async fn send(
         }
         pace.pay(length).await;
         stream.write_all(bytes).await?;
-        shared.body_bytes.fetch_add(length as u64, Relaxed);
+        shared.sent(address, length);
         at += length as u64;
     }
     Ok(())

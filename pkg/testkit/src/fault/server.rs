@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -18,6 +18,9 @@ use super::{
     script::{Fault, Request},
 };
 
+/// Another server may have taken the port on one of several addresses.
+const PORTS_TRIED: u32 = 20;
+
 type Script = Box<dyn FnMut(&mut Request<'_>) -> Option<Fault> + Send>;
 
 /// What the server is to serve and how badly.
@@ -28,6 +31,7 @@ pub struct Builder {
     rate: Option<f64>,
     slow: Option<(u64, f64)>,
     latency: Duration,
+    addresses: Vec<IpAddr>,
     script: Script,
 }
 
@@ -46,6 +50,8 @@ pub struct Count {
     pub requests: u64,
     /// Blob body bytes handed to the kernel.
     pub body_bytes: u64,
+    /// The same by the address they left from.
+    pub bytes_by_address: BTreeMap<IpAddr, u64>,
     /// Connections accepted.
     pub connections: u64,
     /// Faults that took effect, by [`Fault::name`].
@@ -58,7 +64,8 @@ pub(super) struct Shared {
     /// Media type and bytes by tag and by digest.
     pub(super) manifests: HashMap<String, (String, Content)>,
     pub(super) latency: Duration,
-    pub(super) body_bytes: AtomicU64,
+    /// In the order in which the addresses were given.
+    body_bytes: Vec<(IpAddr, AtomicU64)>,
     state: Mutex<State>,
 }
 
@@ -130,14 +137,20 @@ impl Builder {
         self
     }
 
-    /// Listens on a free port of 127.0.0.1.
+    /// Listens there, on one port, instead of on 127.0.0.1; all of 127.0.0.0/8 is loopback.
+    #[must_use]
+    pub fn addresses(mut self, addresses: impl IntoIterator<Item = IpAddr>) -> Self {
+        self.addresses = addresses.into_iter().collect();
+        self
+    }
+
+    /// Listens on a free port.
     pub fn start(self) -> Server {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("a runtime for the fault server");
         // Bound without waiting, so that a server can be started from inside another runtime.
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port on loopback");
-        listener.set_nonblocking(true).expect("a listener for the runtime");
-        let address = listener.local_addr().expect("a bound listener has an address");
+        let listeners = listen(&self.addresses);
+        let address = listeners[0].local_addr().expect("a bound listener has an address");
         let state = State {
             script: self.script,
             random: fastrand::Rng::with_seed(self.seed),
@@ -150,21 +163,40 @@ impl Builder {
             blobs: self.blobs,
             manifests: self.manifests,
             latency: self.latency,
-            body_bytes: AtomicU64::new(0),
+            body_bytes: self.addresses.iter().map(|address| (*address, AtomicU64::new(0))).collect(),
             state: Mutex::new(state),
         });
         let (rate, slow) = (self.rate, self.slow);
-        let accepting = shared.clone();
-        runtime.spawn(async move {
-            let listener = TcpListener::from_std(listener).expect("a listener of this runtime");
-            while let Ok((stream, _)) = listener.accept().await {
-                let number = accepting.accepted();
-                let rate = slow.filter(|(one_in, _)| number % one_in == one_in - 1).map(|(_, rate)| rate).or(rate);
-                tokio::spawn(connection::serve(stream, accepting.clone(), number, Pace::new(rate)));
-            }
-        });
+        for listener in listeners {
+            let accepting = shared.clone();
+            runtime.spawn(async move {
+                let listener = TcpListener::from_std(listener).expect("a listener of this runtime");
+                while let Ok((stream, _)) = listener.accept().await {
+                    let number = accepting.accepted();
+                    let rate = slow.filter(|(one_in, _)| number % one_in == one_in - 1).map(|(_, rate)| rate).or(rate);
+                    tokio::spawn(connection::serve(stream, accepting.clone(), number, Pace::new(rate)));
+                }
+            });
+        }
         Server { address, shared, runtime: Some(runtime) }
     }
+}
+
+/// A listener an address, all on one port that is free on each.
+fn listen(addresses: &[IpAddr]) -> Vec<std::net::TcpListener> {
+    for _ in 0..PORTS_TRIED {
+        let mut port = 0;
+        let bound = addresses.iter().map(|address| {
+            let listener = std::net::TcpListener::bind((*address, port))?;
+            listener.set_nonblocking(true)?;
+            port = listener.local_addr()?.port();
+            Ok(listener)
+        });
+        if let Ok(listeners) = bound.collect::<std::io::Result<Vec<_>>>() {
+            return listeners;
+        }
+    }
+    panic!("no port is free on all of {addresses:?}");
 }
 
 impl Server {
@@ -177,18 +209,27 @@ impl Server {
             rate: None,
             slow: None,
             latency: Duration::ZERO,
+            addresses: vec![Ipv4Addr::LOCALHOST.into()],
             script: Box::new(|_| None),
         }
     }
 
-    /// host:port.
+    /// host:port, the first address's.
     pub fn address(&self) -> String {
         self.address.to_string()
     }
 
     /// What happened so far.
     pub fn count(&self) -> Count {
-        Count { body_bytes: self.shared.body_bytes.load(Relaxed), ..self.shared.state().count.clone() }
+        let by_address = self.shared.body_bytes.iter().map(|(address, bytes)| (*address, bytes.load(Relaxed)));
+        let bytes_by_address: BTreeMap<_, _> = by_address.collect();
+        let body_bytes = bytes_by_address.values().sum();
+        Count { body_bytes, bytes_by_address, ..self.shared.state().count.clone() }
+    }
+
+    /// The port alone.
+    pub fn port(&self) -> u16 {
+        self.address.port()
     }
 }
 
@@ -210,6 +251,13 @@ impl Shared {
         let count = &mut self.state().count;
         count.connections += 1;
         count.connections - 1
+    }
+
+    /// `bytes` of a blob's body went out from `address`.
+    pub(super) fn sent(&self, address: IpAddr, bytes: usize) {
+        if let Some((_, sent)) = self.body_bytes.iter().find(|(known, _)| *known == address) {
+            sent.fetch_add(bytes as u64, Relaxed);
+        }
     }
 
     pub(super) fn requested(&self) {

@@ -1,5 +1,6 @@
 //! The engine against a registry that misbehaves to order, into a real spool.
 
+mod addresses;
 mod ends;
 mod faults;
 mod mixed;
