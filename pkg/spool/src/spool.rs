@@ -25,6 +25,7 @@ const SAMPLE: &str = "sample-";
 pub struct Spool {
     directory: Arc<Directory>,
     namespace: Option<Namespace>,
+    synced: bool,
 }
 
 impl Spool {
@@ -34,7 +35,15 @@ impl Spool {
     /// # Errors
     /// [`Error::Insecure`] when others could change what lies in it (safety 5).
     pub fn open(dir: &Path, isolated: Option<&Namespace>) -> Result<Self, Error> {
-        Ok(Self { directory: Arc::new(Directory::open(dir)?), namespace: isolated.cloned() })
+        Ok(Self { directory: Arc::new(Directory::open(dir)?), namespace: isolated.cloned(), synced: true })
+    }
+
+    /// The same spool, its entries left in the page cache: for a store that copies the bytes, where the file is dropped as soon as
+    /// they are content and has never to reach the disk. What a power cut takes of it is noticed by the next run as any damage is,
+    /// and [`Verified::link`](crate::Verified::link) syncs before it gives a name.
+    #[must_use]
+    pub fn unsynced(self) -> Self {
+        Self { synced: false, ..self }
     }
 
     /// Where it is, free of symbolic links.
@@ -51,7 +60,7 @@ impl Spool {
         let key = Key::new(self.namespace.as_ref(), blob.digest);
         let Some(lock) = Lock::try_take(&self.directory, key)? else { return Ok(None) };
         lock.touch()?;
-        Entry::open(lock, blob).map(Some)
+        Entry::open(lock, blob, self.synced).map(Some)
     }
 
     /// Like [`try_entry`](Self::try_entry), but waits until the lock is free. The other's outcome says nothing: plan the
