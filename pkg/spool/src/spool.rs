@@ -58,7 +58,7 @@ impl Spool {
     /// [`Error::is_no_space`] when the blob does not fit.
     pub fn try_entry(&self, blob: &Descriptor) -> Result<Option<Entry>, Error> {
         let key = Key::new(self.namespace.as_ref(), blob.digest);
-        let Some(lock) = Lock::try_take(&self.directory, key)? else { return Ok(None) };
+        let Some(lock) = Lock::try_take(&self.directory, &key)? else { return Ok(None) };
         lock.touch()?;
         Entry::open(lock, blob, self.synced).map(Some)
     }
@@ -78,10 +78,14 @@ impl Spool {
         }
     }
 
-    /// Takes away entries, of any namespace, that nobody used for longer than `keep` and whose lock is free. Returns how many.
-    pub fn sweep(&self, keep: Duration) -> Result<usize, Error> {
+    /// Takes away entries, of any namespace, that nobody used for longer than `keep` and whose lock is free, except those of `spare`.
+    /// Returns how many.
+    pub fn sweep(&self, keep: Duration, spare: &[Digest]) -> Result<usize, Error> {
         let names = self.directory.names()?;
-        let keys: BTreeSet<Key> = names.iter().filter_map(|name| Key::of_file(name)).collect();
+        let mut keys: BTreeSet<Key> = names.iter().filter_map(|name| Key::of_file(name)).collect();
+        for digest in spare {
+            keys.remove(&Key::new(self.namespace.as_ref(), *digest));
+        }
         let mut swept = 0;
         for sample in names.iter().filter(|name| name.starts_with(SAMPLE) && self.is_old(&[name.as_str()], keep)) {
             self.directory.unlink(sample)?;
@@ -90,7 +94,7 @@ impl Spool {
             if !self.is_unused(&key, keep) {
                 continue;
             }
-            let Some(lock) = Lock::try_take(&self.directory, key.clone())? else { continue };
+            let Some(lock) = Lock::try_take(&self.directory, &key)? else { continue };
             // Someone may have used it, and gone, before the lock was ours.
             if self.is_unused(&key, keep) {
                 lock.discard()?;
@@ -109,7 +113,7 @@ impl Spool {
         if names.iter().all(|name| self.directory.modified(name).is_none()) {
             return Ok(());
         }
-        match Lock::try_take(&self.directory, key)? {
+        match Lock::try_take(&self.directory, &key)? {
             Some(lock) => lock.discard(),
             None => Ok(()),
         }

@@ -250,6 +250,11 @@ impl Store {
         &self.why
     }
 
+    /// The content root, where it was proved to be in reach.
+    pub fn content_root(&self) -> Option<&Path> {
+        self.root.as_deref()
+    }
+
     /// The spool that goes with it.
     pub fn spool(&self) -> &Spool {
         &self.spool

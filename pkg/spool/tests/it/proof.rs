@@ -99,6 +99,16 @@ async fn bytes_that_changed_after_the_proof_are_not_linked() {
 }
 
 #[tokio::test]
+async fn a_file_that_is_longer_than_its_blob_is_not_proved() {
+    let bench = Bench::new();
+    let entry = bench.entry();
+    let mut other = fs::OpenOptions::new().append(true).open(bench.data()).unwrap();
+    io::Write::write_all(&mut other, b"more").unwrap();
+    fill(&entry, &bench.bytes);
+    assert!(matches!(entry.prove().await, Err(spool::Error::Changed { .. })));
+}
+
+#[tokio::test]
 async fn a_file_put_in_place_of_the_proved_one_is_not_linked() {
     let bench = Bench::new();
     let verified = bench.proved().await;
