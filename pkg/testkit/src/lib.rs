@@ -4,17 +4,22 @@
 //! Nothing here returns an error: a test that cannot set its stage has failed, and the panic says why. Everything is
 //! synchronous and runs in processes or threads of its own, so it serves from plain and from async tests alike.
 
+pub mod certificates;
 mod containerd;
 pub mod fault;
 mod http;
 pub mod image;
+mod nginx;
 mod process;
 mod registry;
+mod signed;
 mod snapshotter;
 mod stand_in;
 
 pub use containerd::{Containerd, ContainerdOptions, Daemon, Daemons};
 pub use http::Response;
-pub use registry::DistributionRegistry;
+pub use nginx::TlsFront;
+pub use registry::{DistributionRegistry, RegistryOptions};
+pub use signed::{Signature, SignedCount, SignedFront, SignedOptions};
 pub use snapshotter::Snapshotter;
 pub use stand_in::serve_stand_in;

@@ -18,8 +18,21 @@ use crate::{
 pub struct DistributionRegistry {
     process: Option<Process>,
     port: u16,
-    protected: bool,
+    options: RegistryOptions,
     home: tempfile::TempDir,
+}
+
+/// How a registry differs from one that is open to everyone.
+#[derive(Debug, Default)]
+pub struct RegistryOptions {
+    /// Asks for [`USER`](DistributionRegistry::USER) and [`PASSWORD`](DistributionRegistry::PASSWORD), reads included.
+    pub protected: bool,
+    /// `REGISTRY_3`, built by `hack/lib.sh`, in place of Debian's.
+    pub version_3: bool,
+    /// Listens on `::1` in place of 127.0.0.1.
+    pub ipv6: bool,
+    /// A pull-through cache of this registry (`http://host:port`).
+    pub upstream: Option<String>,
 }
 
 impl DistributionRegistry {
@@ -28,23 +41,23 @@ impl DistributionRegistry {
     /// That user's password.
     pub const PASSWORD: &str = "secret:with-colon";
     /// USER and PASSWORD as an `Authorization` header has them.
-    const BASIC: &str = "Basic dXNlcjpzZWNyZXQ6d2l0aC1jb2xvbg==";
+    pub(crate) const BASIC: &str = "Basic dXNlcjpzZWNyZXQ6d2l0aC1jb2xvbg==";
     /// The htpasswd line of USER and PASSWORD (bcrypt, the only form this server takes; the lowest cost).
     const HTPASSWD: &str = "user:$2y$04$P/MJLr7V0YUnbnFaA7FAPOETv6Egf3PmlBo62dVy/ui95Y3dxM3nu\n";
 
     /// Starts a registry open to everyone.
     pub fn start() -> Self {
-        Self::launch(false)
+        Self::with(RegistryOptions::default())
     }
 
     /// Starts a registry that asks for [`USER`](Self::USER) and [`PASSWORD`](Self::PASSWORD), reads included.
     pub fn start_protected() -> Self {
-        Self::launch(true)
+        Self::with(RegistryOptions { protected: true, ..RegistryOptions::default() })
     }
 
-    fn launch(protected: bool) -> Self {
-        let home = process::scratch();
-        let mut registry = Self { process: None, port: process::free_port(), protected, home };
+    /// Starts a registry of another kind.
+    pub fn with(options: RegistryOptions) -> Self {
+        let mut registry = Self { process: None, port: process::free_port(), options, home: process::scratch() };
         registry.restart();
         registry
     }
@@ -56,12 +69,19 @@ impl DistributionRegistry {
         let config = home.join("config.yml");
         fs::write(home.join("htpasswd"), Self::HTPASSWD).expect("a file can be written to our own directory");
         fs::write(&config, self.config()).expect("a file can be written to our own directory");
-        let binary = ["docker-registry", "registry"].into_iter().find_map(process::on_path);
-        let mut command = Command::new(binary.expect("docker-registry is on PATH"));
-        command.arg("serve").arg(config);
+        let mut command = Command::new(self.program());
+        // Version 3 would send traces to a collector otherwise.
+        command.arg("serve").arg(config).env("OTEL_TRACES_EXPORTER", "none");
         let mut process = Process::start(command, home.join("log"));
         process.wait_until("docker-registry", || self.send("GET", "/v2/", &[], Body::Bytes(b"")).is_ok_and(|r| r.status == 200));
         self.process = Some(process);
+    }
+
+    fn program(&self) -> PathBuf {
+        if self.options.version_3 {
+            return std::env::var_os("REGISTRY_3").expect("REGISTRY_3 names a registry of version 3; hack/test sets it").into();
+        }
+        ["docker-registry", "registry"].into_iter().find_map(process::on_path).expect("docker-registry is on PATH")
     }
 
     /// Ends the server at once, as a crash would.
@@ -73,21 +93,23 @@ impl DistributionRegistry {
 
     fn config(&self) -> String {
         let home = self.home.path().display();
-        let port = self.port;
-        let auth = if self.protected {
+        let address = self.host();
+        let auth = if self.options.protected {
             format!("auth:\n  htpasswd:\n    realm: testkit\n    path: {home}/htpasswd\n")
         } else {
             String::new()
         };
+        let proxy = self.options.upstream.as_ref().map_or_else(String::new, |url| format!("proxy:\n  remoteurl: {url}\n"));
         format!(
             "version: 0.1\nlog:\n  level: warn\nstorage:\n  filesystem:\n    rootdirectory: {home}/data\n  \
-             delete:\n    enabled: true\nhttp:\n  addr: 127.0.0.1:{port}\n  secret: testkit\n{auth}"
+             delete:\n    enabled: true\nhttp:\n  addr: '{address}'\n  secret: testkit\n{auth}{proxy}"
         )
     }
 
-    /// `127.0.0.1:port`, the host part of a reference.
+    /// `127.0.0.1:port` or `[::1]:port`, the host part of a reference.
     pub fn host(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        let address = if self.options.ipv6 { "[::1]" } else { "127.0.0.1" };
+        format!("{address}:{}", self.port)
     }
 
     /// `127.0.0.1:port/repository:tag`
@@ -107,7 +129,7 @@ impl DistributionRegistry {
         let reference = self.reference(repository, layout_tag);
         let mut command = Command::new("skopeo");
         command.args(["copy", "--all", "--preserve-digests", "--dest-tls-verify=false", "--quiet"]);
-        if self.protected {
+        if self.options.protected {
             command.arg(format!("--dest-creds={}:{}", Self::USER, Self::PASSWORD));
         }
         command.arg(format!("oci:{}:{layout_tag}", layout.display())).arg(format!("docker://{reference}"));
@@ -178,7 +200,7 @@ impl DistributionRegistry {
 
     fn send(&self, method: &str, target: &str, headers: &[(&str, &str)], body: Body<'_>) -> std::io::Result<Response> {
         let mut headers = headers.to_vec();
-        if self.protected {
+        if self.options.protected {
             headers.push(("Authorization", Self::BASIC));
         }
         http::request(&self.host(), method, target, &headers, body)
