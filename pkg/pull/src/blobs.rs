@@ -3,7 +3,10 @@
 //! In this order: this namespace, another namespace (hashed first), a file that only a snapshot still has, the spool of an
 //! earlier run, the registry. Only a [`Committed`] comes out.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use containerd::{Committed, Labels, Store};
 use oci::{Descriptor, Layer};
@@ -12,7 +15,7 @@ use registry::Repository;
 use serde::Serialize;
 use spool::{Entry, Verified};
 use tokio::sync::Semaphore;
-use transfer::Engine;
+use transfer::{Engine, Fetched};
 
 use crate::{
     Error, blocking,
@@ -30,6 +33,8 @@ pub(crate) struct Blobs {
     pub(crate) repository: Repository,
     pub(crate) progress: Progress,
     pub(crate) open: Arc<Semaphore>,
+    /// Those of the run.
+    pub(crate) warnings: Arc<Mutex<Vec<String>>>,
 }
 
 /// From where a blob came.
@@ -79,7 +84,8 @@ impl Blobs {
         }
         let resumed = entry.resumed();
         let upload = self.store.begin(&entry);
-        let verified = self.engine.fetch(&self.repository, entry).await?;
+        let Fetched { verified, warnings } = self.engine.fetch(&self.repository, entry).await?;
+        self.warnings.lock().unwrap_or_else(PoisonError::into_inner).extend(warnings);
         if kind == LayerKind::Native
             && let Err(error) = check(verified.clone(), blob.clone()).await
         {

@@ -19,7 +19,6 @@ mod records;
 mod resolve;
 mod run;
 mod scratch;
-mod space;
 mod suspect;
 mod work;
 

@@ -1,7 +1,7 @@
 //! From a reference to an image: target, index, manifest, config, layers. Only documents cross the network here.
 
 use oci::{Config, Document, Image, Manifest, Platform, PlatformMatcher, Reference};
-use registry::Repository;
+use registry::{Proved, Repository};
 use transfer::Engine;
 
 use crate::Error;
@@ -26,20 +26,24 @@ pub(crate) async fn resolve(
     let resolved = engine.attempt(reference.name(), || repository.resolve()).await?;
     let target = resolved.descriptor;
     let mut document_bytes = target.size();
+    let mut warnings = resolved.warnings;
     let (index, manifest_descriptor, manifest_bytes, manifest) = match Document::parse(&target, &resolved.bytes)? {
         Document::Manifest(manifest) => (None, target.clone(), resolved.bytes, manifest),
         Document::Index(index) => {
             let chosen = index.choose(matcher)?.clone();
-            let bytes = engine.attempt(&chosen.digest.to_string(), || repository.document(&chosen)).await?;
+            let Proved { bytes, warnings: passed } =
+                engine.attempt(&chosen.digest.to_string(), || repository.document(&chosen)).await?;
+            warnings.extend(passed);
             document_bytes += chosen.size();
             let manifest = manifest_of(&chosen, &bytes)?;
             (Some((index, resolved.bytes)), chosen, bytes, manifest)
         }
     };
-    let config_bytes = engine.attempt(&manifest.config.digest.to_string(), || repository.document(&manifest.config)).await?;
+    let Proved { bytes: config_bytes, warnings: passed } =
+        engine.attempt(&manifest.config.digest.to_string(), || repository.document(&manifest.config)).await?;
+    warnings.extend(passed);
     document_bytes += manifest.config.size();
     let config = Config::parse(manifest.config.digest, &config_bytes)?;
-    let mut warnings = resolved.warnings;
     if manifest_descriptor.platform.is_none() && matcher.rank(&config.platform).is_none() {
         // An entry without a platform is what its config says (reference 5.5). containerd takes a reference to a single manifest
         // as it is; asked for a platform by name, that would be the wrong image.

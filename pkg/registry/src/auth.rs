@@ -111,6 +111,11 @@ impl Auth {
         }
     }
 
+    /// Is there a user or token to show to this host?
+    pub(crate) fn knows_user(&self, host: &Host) -> bool {
+        !self.credentials_for(host).is_anonymous()
+    }
+
     fn credentials_for(&self, host: &Host) -> &Credentials {
         if host.may_see_credentials() { &self.credentials } else { &Credentials::Anonymous }
     }

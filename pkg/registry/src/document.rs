@@ -34,6 +34,15 @@ pub struct Resolved {
     pub warnings: Vec<String>,
 }
 
+/// A document that is what its descriptor says.
+#[derive(Clone, Debug)]
+pub struct Proved {
+    /// The document.
+    pub bytes: Vec<u8>,
+    /// Hosts that were passed over for another reason than not having it, a line each.
+    pub warnings: Vec<String>,
+}
+
 /// Documents as containerd asks for them, in one header.
 const ACCEPT: &str = "application/vnd.docker.distribution.manifest.v2+json, \
      application/vnd.docker.distribution.manifest.list.v2+json, \
@@ -51,7 +60,10 @@ pub(crate) async fn resolve(hosts: &[Host], reference: &Reference) -> Result<Res
         let about = About { host: host.name.clone(), object: format!("manifest {object} of {}", reference.repository()) };
         let wanted = Wanted { repository: reference.repository(), kind: "manifests", object: &object, accept: ACCEPT };
         match wanted.get(host, &about, MAX_DOCUMENT).await.and_then(|taken| resolved(taken, digest, &about)) {
-            Ok(resolved) => return Ok(resolved),
+            Ok(mut resolved) => {
+                resolved.warnings.extend(faults.warnings());
+                return Ok(resolved);
+            }
             Err(fault) => faults.push(fault),
         }
     }
@@ -59,7 +71,7 @@ pub(crate) async fn resolve(hosts: &[Host], reference: &Reference) -> Result<Res
 }
 
 /// By digest: manifests and indexes from `manifests/`, everything else from `blobs/`.
-pub(crate) async fn fetch(hosts: &[Host], repository: &str, descriptor: &Descriptor) -> Result<Vec<u8>, Fault> {
+pub(crate) async fn fetch(hosts: &[Host], repository: &str, descriptor: &Descriptor) -> Result<Proved, Fault> {
     let media_type = &descriptor.media_type;
     let (kind, word) = match () {
         () if media_type.is_manifest() => ("manifests", "manifest"),
@@ -79,7 +91,7 @@ pub(crate) async fn fetch(hosts: &[Host], repository: &str, descriptor: &Descrip
         let wanted = Wanted { repository, kind, object: &object, accept: &accept };
         let taken = wanted.get(host, &about, descriptor.size()).await;
         match taken.and_then(|taken| proved(taken.bytes, descriptor, &about)) {
-            Ok(bytes) => return Ok(bytes),
+            Ok(bytes) => return Ok(Proved { bytes, warnings: faults.warnings() }),
             Err(fault) => faults.push(fault),
         }
     }

@@ -77,7 +77,9 @@ impl Error {
                 format!("{} must be PEM text with a -----BEGIN line for the {what}", path.display())
             }
             Self::ClientCertificate { .. } => "give certificate and key of one pair, both as PEM".to_owned(),
-            Self::HostsToml { .. } => "see containerd's docs/hosts.md for the form of hosts.toml".to_owned(),
+            Self::HostsToml { .. } => {
+                "docs/registries.md of rpull shows a hosts.toml; containerd's docs/hosts.md has all its keys".to_owned()
+            }
             Self::NoHost { .. } => "give a host in hosts.toml the capability \"pull\"".to_owned(),
             Self::Host { .. } => "a registry is HOST or HOST:PORT".to_owned(),
             Self::Client { .. } => return None,

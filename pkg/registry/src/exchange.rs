@@ -14,6 +14,8 @@ use crate::{
 /// As Go and containerd have it.
 pub(crate) const MAX_REDIRECTS: usize = 10;
 
+const ASK: &str = "the registry or a proxy before it sends its clients in circles or nowhere: ask who runs it";
+
 /// The head of an answer. It cannot be printed: the response would show its URL and its cookies.
 pub(crate) struct Answer {
     pub(crate) response: Response,
@@ -57,19 +59,20 @@ pub(crate) fn location(host: &Host, at: &Url, answer: &Response, about: &About) 
     }
     let text = answer.headers().get(LOCATION).and_then(|value| value.to_str().ok());
     let next = text.and_then(|text| at.join(text).ok());
-    let next = next.ok_or_else(|| about.fault(Class::Fatal, "redirect without a usable Location"))?;
+    let next = next.ok_or_else(|| about.fault(Class::Fatal, "redirect without a usable Location").with_hint(ASK))?;
     match next.scheme() {
         "https" => Ok(Some(next)),
         "http" if host.is_plain() => Ok(Some(next)),
         scheme => {
             let to = hosts::authority(&next);
-            Err(about.fault(Class::Fatal, format_args!("redirect from https to {scheme} at {to} is not followed")))
+            let fault = about.fault(Class::Fatal, format_args!("redirect from https to {scheme} at {to} is not followed"));
+            Err(fault.with_hint("the registry must send its clients to https; see its settings for redirects and storage"))
         }
     }
 }
 
 pub(crate) fn too_many_redirects(about: &About) -> Fault {
-    about.fault(Class::Fatal, format_args!("more than {MAX_REDIRECTS} redirects"))
+    about.fault(Class::Fatal, format_args!("more than {MAX_REDIRECTS} redirects")).with_hint(ASK)
 }
 
 /// The host's own answer; a 401 is answered once.
@@ -78,15 +81,32 @@ async fn authorized(host: &Host, url: &Url, headers: &HeaderMap, about: &About) 
     let grant = host.auth.current(host, about).await?;
     let used = grant.as_ref().map(|grant| &grant.header);
     let response = host.get(url, headers, used).await.map_err(unanswered)?;
-    if response.status() != StatusCode::UNAUTHORIZED {
-        return Ok(response);
-    }
-    let challenge = response.headers().clone();
-    host.client.error_body(response).await;
+    let challenge = match response.status() {
+        StatusCode::UNAUTHORIZED => {
+            let challenge = response.headers().clone();
+            host.client.error_body(response).await;
+            challenge
+        }
+        StatusCode::NOT_FOUND if grant.is_none() && host.auth.knows_user(host) => match knock(host, about).await? {
+            Some(challenge) => challenge,
+            None => return Ok(response),
+        },
+        _ => return Ok(response),
+    };
     let grant = host.auth.answer(host, grant.as_ref(), &challenge, about).await?;
     let response = host.get(url, headers, Some(&grant.header)).await.map_err(unanswered)?;
     if response.status() == StatusCode::UNAUTHORIZED {
         return Err(host.auth.denied(host, about));
     }
     Ok(response)
+}
+
+/// What the host asks its visitors for at its door, `/v2/`, if anything: one that lets everybody see its public images answers
+/// 404 for the others, to those it does not know.
+async fn knock(host: &Host, about: &About) -> Result<Option<HeaderMap>, Fault> {
+    let door = host.get(&host.door(), &HeaderMap::new(), None).await;
+    let door = door.map_err(|error| about.unanswered(&host.name, error))?;
+    let challenge = (door.status() == StatusCode::UNAUTHORIZED).then(|| door.headers().clone());
+    host.client.error_body(door).await;
+    Ok(challenge)
 }

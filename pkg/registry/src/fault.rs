@@ -182,7 +182,8 @@ impl About {
 fn tls_words(error: &rustls::Error) -> (Class, &'static str, Option<&'static str>) {
     use rustls::{AlertDescription as Alert, CertificateError as Bad, Error};
     let (words, hint) = match error {
-        Error::InvalidCertificate(Bad::UnknownIssuer) => (
+        // A bad signature: another CA of the same name, as one that was made anew has it.
+        Error::InvalidCertificate(Bad::UnknownIssuer | Bad::BadSignature) => (
             "certificate signed by an unknown authority",
             "give its CA, or the certificate itself if it is self-signed, with --tlscacert or as ca in hosts.toml",
         ),

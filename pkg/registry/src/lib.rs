@@ -27,7 +27,7 @@ mod tls;
 mod token;
 
 pub use blob::{Body, Span};
-pub use document::{MAX_DOCUMENT, Resolved};
+pub use document::{MAX_DOCUMENT, Proved, Resolved};
 pub use error::Error;
 pub use fault::{Class, Fault};
 pub use names::Names;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use oci::{ByteRange, Descriptor, Reference};
 
 use crate::{
-    Body, Credentials, Error, Fault, Options, Resolved, blob, document,
+    Body, Credentials, Error, Fault, Options, Proved, Resolved, blob, document,
     hosts::{self, Host},
     target::Targets,
     tls,
@@ -86,7 +86,7 @@ impl Repository {
     ///
     /// # Errors
     /// As [`Repository::resolve`]; [`crate::Class::Corrupt`] names both digests or both sizes.
-    pub async fn document(&self, descriptor: &Descriptor) -> Result<Vec<u8>, Fault> {
+    pub async fn document(&self, descriptor: &Descriptor) -> Result<Proved, Fault> {
         document::fetch(&self.0.hosts, self.0.reference.repository(), descriptor).await
     }
 

@@ -3,6 +3,7 @@
 mod bucket;
 mod driver;
 mod lane;
+mod trust;
 
 use std::{
     future::Future,
@@ -21,12 +22,22 @@ use tokio::{
 };
 
 use crate::{BlobId, Cause, Error, Limits, RetryPolicy};
-use driver::{Driver, Job, Message};
+use driver::{Driver, Job, Message, Served};
+use trust::Trust;
 
 /// Fetches blobs; all that are under way share its queue and its connections. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Engine {
     shared: Arc<Shared>,
+}
+
+/// A blob that was fetched and proved.
+#[derive(Debug)]
+pub struct Fetched {
+    /// The blob.
+    pub verified: Verified,
+    /// Hosts that were left because their bytes were others, a line each.
+    pub warnings: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -42,40 +53,31 @@ struct Shared {
 impl Engine {
     /// An engine that has nothing to do yet.
     pub fn new(limits: Limits, retry: RetryPolicy, progress: Progress) -> Self {
-        let shared =
-            Shared { limits: limits.within_rate(), retry, progress, next_blob: AtomicU64::new(0), driver: OnceLock::new() };
+        let shared = Shared { limits, retry, progress, next_blob: AtomicU64::new(0), driver: OnceLock::new() };
         Self { shared: Arc::new(shared) }
     }
 
     /// Fetches what the entry misses and proves it. Dropping the future withdraws the blob: its connections end after the
     /// write that runs, and hold the entry's lock until then.
     ///
-    /// Bytes with another digest are fetched once more, from another host if there is one.
-    pub async fn fetch(&self, repository: &Repository, entry: Entry) -> Result<Verified, Error> {
+    /// A host whose bytes have another digest is left for the next one; the last that is left is asked once more.
+    pub async fn fetch(&self, repository: &Repository, entry: Entry) -> Result<Fetched, Error> {
         let progress = &self.shared.progress;
         let blob = entry.blob().digest;
         progress.emit(&Event::FetchStarted { blob, size: entry.blob().size(), resumed: entry.resumed() });
-        let mut hosts: Vec<usize> = (0..repository.hosts()).collect();
-        let mut fresh_try = false;
+        let mut trust = Trust::new(repository, entry.resumed() > 0);
         loop {
-            match self.transfer_and_prove(repository, &entry, &hosts).await? {
+            let (served, proved) = self.transfer_and_prove(repository, &entry, trust.hosts()).await?;
+            match proved {
                 Ok(verified) => {
                     progress.emit(&Event::FetchFinished { blob });
-                    return Ok(verified);
-                }
-                Err(spool::Error::Mismatch { expected, actual, .. }) if fresh_try => {
-                    let names: Vec<_> = hosts.iter().map(|host| repository.host_name(*host)).collect();
-                    return Err(Error::Corrupt { expected, actual, hosts: names.join(", ") });
+                    return Ok(Fetched { verified, warnings: trust.warnings() });
                 }
                 Err(spool::Error::Mismatch { actual, .. }) => {
-                    fresh_try = true;
-                    let text = format!("blob {blob} arrived with digest {actual}, fetching it once more");
+                    let text = trust.lied(blob, actual, &served)?;
                     progress.emit(&Event::Warning { text });
                     progress.meter().add_refetched(entry.blob().size());
                     entry.restart().map_err(|source| Error::Spool { blob, source })?;
-                    if hosts.len() > 1 {
-                        hosts.rotate_left(1);
-                    }
                 }
                 Err(source) => return Err(Error::Spool { blob, source }),
             }
@@ -111,7 +113,13 @@ impl Engine {
             };
             if !again {
                 let host = fault.host.clone();
-                return Err(Error::Refused { what: what.to_owned(), host, attempts, source: Cause::Fault(Arc::new(fault)) });
+                return Err(Error::Refused {
+                    what: what.to_owned(),
+                    host,
+                    attempts,
+                    source: Cause::Fault(Arc::new(fault)),
+                    others: Vec::new(),
+                });
             }
             self.shared.progress.meter().add_retry();
             tracing::info!(what, host = fault.host, cause = %fault, ?pause, "trying again");
@@ -119,13 +127,13 @@ impl Engine {
         }
     }
 
-    /// The outer error ends the fetch, the inner one is the proof's.
+    /// Who sent the bytes, and what came of their proof. The outer error ends the fetch.
     async fn transfer_and_prove(
         &self,
         repository: &Repository,
         entry: &Entry,
         hosts: &[usize],
-    ) -> Result<Result<Verified, spool::Error>, Error> {
+    ) -> Result<(Served, Result<Verified, spool::Error>), Error> {
         let transfer = self.transfer(repository, entry, hosts);
         // The proof hashes the finished prefix while the rest arrives. It begins anew when the schedule starts the blob over.
         let proof = async {
@@ -138,21 +146,15 @@ impl Engine {
         };
         tokio::pin!(transfer, proof);
         tokio::select! {
-            done = &mut transfer => {
-                done?;
-                Ok(proof.await)
-            }
+            done = &mut transfer => Ok((done?, proof.await)),
             proved = &mut proof => match proved {
-                Ok(_) | Err(spool::Error::Mismatch { .. }) => {
-                    transfer.await?;
-                    Ok(proved)
-                }
-                Err(_) => Ok(proved),
+                Ok(_) | Err(spool::Error::Mismatch { .. }) => Ok((transfer.await?, proved)),
+                Err(_) => Ok((Served::new(), proved)),
             }
         }
     }
 
-    async fn transfer(&self, repository: &Repository, entry: &Entry, hosts: &[usize]) -> Result<(), Error> {
+    async fn transfer(&self, repository: &Repository, entry: &Entry, hosts: &[usize]) -> Result<Served, Error> {
         let blob = BlobId(self.shared.next_blob.fetch_add(1, Relaxed));
         let digest = entry.blob().digest;
         let driver =

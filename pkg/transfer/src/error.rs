@@ -1,6 +1,6 @@
 //! Why a blob or document could not be had.
 
-use std::time::Duration;
+use std::{error::Error as _, time::Duration};
 
 use oci::Digest;
 
@@ -11,7 +11,7 @@ use crate::Cause;
 #[non_exhaustive]
 pub enum Error {
     /// The last host that was left said no, or failed too often.
-    #[error("{}", refused(what, host, *attempts, source))]
+    #[error("{}", refused(what, host, *attempts, source, others))]
     Refused {
         /// Blob digest or document.
         what: String,
@@ -21,6 +21,8 @@ pub enum Error {
         attempts: u32,
         /// The last failure.
         source: Cause,
+        /// The hosts that were asked before it, each with its last failure.
+        others: Vec<(String, Cause)>,
     },
     /// Nothing arrived on any connection.
     #[error("blob {blob}: no byte on any connection for {} s", span.as_secs())]
@@ -39,14 +41,16 @@ pub enum Error {
         blob: Digest,
     },
     /// Fetched twice, and twice other bytes than promised.
-    #[error("blob {expected} from {hosts} has digest {actual}")]
+    #[error("blob {expected} from {hosts} has digest {actual}{}", also(others))]
     Corrupt {
         /// As the manifest has it.
         expected: Digest,
         /// Of the bytes that came.
         actual: Digest,
-        /// Hosts that were asked, the last one last.
+        /// The host that served it last; several when each served a part.
         hosts: String,
+        /// What came from the hosts before it.
+        others: Vec<String>,
     },
     /// Writing or proving it failed here, not there.
     #[error("blob {blob} could not be kept")]
@@ -64,13 +68,28 @@ pub enum Error {
     },
 }
 
+/// What came of the other hosts, behind what came of the last.
+fn also(others: &[String]) -> String {
+    others.iter().flat_map(|other| ["; ", other]).collect()
+}
+
 /// A fault of the registry names host and object itself, so it is not wrapped in the same words once more.
-fn refused(what: &str, host: &str, attempts: u32, cause: &Cause) -> String {
-    let text = match cause {
+fn refused(what: &str, host: &str, attempts: u32, cause: &Cause, others: &[(String, Cause)]) -> String {
+    let said = |host: &str, cause: &Cause| match cause {
         Cause::Fault(fault) => fault.to_string(),
         cause => format!("{host}: {what}: {cause}"),
     };
-    if attempts > 1 { format!("{text}, tried {attempts} times") } else { text }
+    let mut text = said(host, cause);
+    if attempts > 1 {
+        text = format!("{text}, tried {attempts} times");
+    }
+    for (host, cause) in others {
+        text = text + "; " + &said(host, cause);
+        if let Some(source) = cause.source() {
+            text = text + ": " + &source.to_string();
+        }
+    }
+    text
 }
 
 /// Whose trouble an error is; the exit code follows it.

@@ -15,7 +15,7 @@ mod error;
 mod limits;
 mod schedule;
 
-pub use engine::Engine;
+pub use engine::{Engine, Fetched};
 pub use error::{Class, Error};
 pub use limits::{Limits, RetryPolicy};
 pub use schedule::{Answer, BlobId, Cause, ConnectionId, Fact, Failure, HostId, Order, Schedule};

@@ -81,7 +81,7 @@ impl Schedule {
             }
             Fact::Tick => self.review(now),
         }
-        self.settle();
+        self.settle(now);
         self.fill(now);
         std::mem::take(&mut self.orders)
     }
@@ -127,7 +127,7 @@ impl Schedule {
     }
 
     /// Declares blobs finished or failed, orders restarts.
-    fn settle(&mut self) {
+    fn settle(&mut self, now: Duration) {
         let ids: Vec<_> = self.blobs.keys().copied().collect();
         for id in ids {
             let idle = !self.connections.values().any(|connection| connection.blob == id);
@@ -142,17 +142,17 @@ impl Schedule {
                     self.blobs.remove(&id);
                     self.orders.push(Order::Finished { blob: id });
                 }
-                Restart::No => self.settle_pieces(id),
+                Restart::No => self.settle_pieces(now, id),
             }
         }
     }
 
     /// Every piece must have someone who can serve it; if that takes the bytes in hand, they are given up.
-    fn settle_pieces(&mut self, id: BlobId) {
+    fn settle_pieces(&mut self, now: Duration, id: BlobId) {
         let Some(blob) = self.blobs.get_mut(&id) else { return };
         let mut restart = false;
         for piece in &blob.pieces {
-            match blob.source(piece, &self.hosts) {
+            match blob.source(now, piece, &self.hosts) {
                 None => {
                     let failure = self.failure_of(id);
                     self.fail(id, failure);
@@ -181,9 +181,16 @@ impl Schedule {
             Some((source.host, 0, cause))
         };
         match blob.last.clone().or_else(dead) {
-            Some((host, attempts, cause)) => Failure::Refused { host, attempts, cause },
+            Some((host, attempts, cause)) => Failure::Refused { host, attempts, cause, others: self.others_failed(blob, host) },
             None => Failure::NoHost,
         }
+    }
+
+    /// The blob's other hosts that failed, each with its last word.
+    fn others_failed(&self, blob: &Blob, named: HostId) -> Vec<(HostId, Cause)> {
+        let others = blob.sources.iter().filter(|source| source.host != named);
+        let cause = |source: &blob::Source| source.last.clone().or_else(|| self.hosts.get(&source.host)?.dead.clone());
+        others.filter_map(|source| Some((source.host, cause(source)?))).collect()
     }
 
     fn fail(&mut self, id: BlobId, failure: Failure) {

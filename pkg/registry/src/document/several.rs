@@ -11,6 +11,12 @@ impl Faults {
         self.0.push(fault);
     }
 
+    /// What those who get it from another host should know: who was passed over and why. Not to have it is no mirror's fault.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let worth = self.0.iter().filter(|fault| fault.class != Class::Missing);
+        worth.map(|fault| format!("{}; the next host was asked", with_source(fault))).collect()
+    }
+
     /// The one that says most (reference 8.4); the others are named behind it, each with its cause.
     pub(super) fn into_fault(mut self) -> Fault {
         let last = self.0.len().saturating_sub(1);
@@ -27,14 +33,14 @@ impl Faults {
         let mut chosen = self.0.remove(best);
         for other in self.0 {
             chosen.what += "; ";
-            chosen.what += &other.to_string();
-            if let Some(source) = other.source {
-                chosen.what += ": ";
-                chosen.what += &source.to_string();
-            }
+            chosen.what += &with_source(&other);
         }
         chosen
     }
+}
+
+fn with_source(fault: &Fault) -> String {
+    fault.source.as_ref().map_or_else(|| fault.to_string(), |source| format!("{fault}: {source}"))
 }
 
 #[cfg(test)]

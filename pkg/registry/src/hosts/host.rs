@@ -72,6 +72,13 @@ impl Host {
         self.actual(&url)
     }
 
+    /// `<base>/`, which says whether a login is wanted.
+    pub(crate) fn door(&self) -> Url {
+        let mut url = self.base.clone();
+        url.set_path(&format!("{}/", self.base.path().trim_end_matches('/')));
+        self.actual(&url)
+    }
+
     /// Is the host spoken to without TLS?
     pub(crate) fn is_plain(&self) -> bool {
         self.base.scheme() == "http" || self.plain.load(Ordering::Relaxed)

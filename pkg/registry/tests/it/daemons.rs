@@ -1,4 +1,4 @@
-//! docker-registry and nginx on private directories and free ports of 127.0.0.1; ended when dropped.
+//! docker-registry and squid on private directories and free ports of 127.0.0.1; ended when dropped.
 
 use std::{
     fs::Permissions,
@@ -10,8 +10,7 @@ use std::{
 };
 
 use tempfile::TempDir;
-
-use crate::certificates;
+use testkit::certificates;
 
 /// A daemon, killed when dropped.
 pub(crate) struct Daemon {
@@ -81,26 +80,6 @@ fn registry_in(directory: TempDir, tls: &str, auth: &str) -> Daemon {
     );
     std::fs::write(root.join("config.yml"), config).unwrap();
     start(Command::new("docker-registry").arg("serve").arg(root.join("config.yml")), port, directory)
-}
-
-/// nginx before `upstream` with the certificate that `make` puts into its directory as `server.pem` and `server.key`.
-/// `settings` are further lines of its server block; `ROOT` in them is that directory.
-pub(crate) fn tls_front(upstream: &str, make: impl FnOnce(&Path), settings: &str) -> Daemon {
-    let directory = tempfile::tempdir().unwrap();
-    let root = directory.path();
-    make(root);
-    let port = free_port();
-    let config = format!(
-        "daemon off; pid ROOT/pid; error_log stderr; user root;\nevents {{}}\nhttp {{ access_log off;\n\
-         client_body_temp_path ROOT/a; proxy_temp_path ROOT/b; fastcgi_temp_path ROOT/c; uwsgi_temp_path ROOT/d; \
-         scgi_temp_path ROOT/e;\nserver {{ listen 127.0.0.1:{port} ssl; ssl_certificate ROOT/server.pem; \
-         ssl_certificate_key ROOT/server.key; {settings}\nlocation / {{ proxy_pass http://{upstream}; proxy_redirect off; \
-         proxy_set_header Host $http_host; }} }} }}\n"
-    );
-    std::fs::write(root.join("nginx.conf"), config.replace("ROOT", &root.display().to_string())).unwrap();
-    let mut command = Command::new("nginx");
-    command.args(["-e", "stderr", "-g", "master_process off;", "-c"]).arg(root.join("nginx.conf"));
-    start(&mut command, port, directory)
 }
 
 /// squid, which alone knows that `far.example` is this machine, and wants a password.

@@ -1,13 +1,15 @@
 //! The client against Debian's docker-registry, nginx and servers scripted byte by byte.
 
 mod asking;
-mod certificates;
 mod daemons;
 mod dump;
 mod limits;
+mod mirrors;
 mod proxy;
 mod real;
+mod realities;
 mod scripted;
 mod server;
+mod signed;
 mod tls;
 mod tokens;

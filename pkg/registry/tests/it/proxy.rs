@@ -3,11 +3,14 @@
 use std::path::Path;
 
 use registry::{Credentials, Options};
+use testkit::{
+    TlsFront,
+    certificates::{self, VALID},
+};
 
 use crate::{
     asking::{MANIFEST, TYPE, names, repository},
-    certificates::{self, VALID},
-    daemons::{squid, tls_front},
+    daemons::squid,
     server::{Server, answer},
 };
 
@@ -91,10 +94,10 @@ async fn a_real_proxy_is_spoken_to_in_http_and_tunnels_https() {
         certificates::authority(root);
         certificates::server(root, VALID);
     };
-    let front = tls_front(&server.host, make, "");
-    let ca = front.directory.path().join("ca.pem");
+    let front = TlsFront::start(&server.host, make, "");
+    let ca = front.file("ca.pem");
     let far = |port: &str| format!("far.example:{port}");
-    let (plain, tls) = (far(server.host.rsplit(':').next().unwrap()), far(&front.port.to_string()));
+    let (plain, tls) = (far(server.host.rsplit(':').next().unwrap()), far(&front.port().to_string()));
     let ca = [(CA, ca.to_str().unwrap())];
     pull(&plain, &[("HTTP_PROXY", &right), (PLAIN, "1")]).await;
     pull(&tls, &[("HTTPS_PROXY", &right), ca[0]]).await;

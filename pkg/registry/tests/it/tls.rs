@@ -3,11 +3,14 @@
 use std::path::Path;
 
 use registry::{Class, Credentials, Fault, Options, Resolved};
+use testkit::{
+    TlsFront,
+    certificates::{self, Dates, EXPIRED, FUTURE, VALID},
+};
 
 use crate::{
     asking::{MANIFEST, TYPE, ann, blob, names, plain, repository, repository_of},
-    certificates::{self, Dates, EXPIRED, FUTURE, VALID},
-    daemons::{Daemon, docker_registry, docker_registry_for_known_clients, tls_front},
+    daemons::{docker_registry, docker_registry_for_known_clients},
     server::{Server, answer, host_of},
 };
 
@@ -23,10 +26,10 @@ enum Given {
 }
 
 /// Asks `name` at the daemon's port. `file` of its directory is the CA.
-async fn resolve(front: &Daemon, name: &str, given: Given, file: &str) -> Result<Resolved, Fault> {
+async fn resolve(front: &TlsFront, name: &str, given: Given, file: &str) -> Result<Resolved, Fault> {
     let root = tempfile::tempdir().unwrap();
-    let file = front.directory.path().join(file);
-    let host = format!("{name}:{}", front.port);
+    let file = front.file(file);
+    let host = format!("{name}:{}", front.port());
     let mut options = Options { names: Some(names(&["right.example", "wrong.example"])), ..Options::default() };
     match given {
         Given::Nothing => {}
@@ -73,7 +76,7 @@ async fn a_ca_is_trusted_where_it_is_given_and_for_the_names_and_dates_of_its_ce
     for (dates, wrong_date) in
         [(VALID, None), (EXPIRED, Some("certificate has expired")), (FUTURE, Some("certificate is not valid yet"))]
     {
-        let front = tls_front(&upstream.host, signed(dates), "");
+        let front = TlsFront::start(&upstream.host, signed(dates), "");
         for (name, given, words) in [
             ("right.example", Given::Flag, wrong_date),
             ("right.example", Given::HostsToml, wrong_date),
@@ -97,7 +100,7 @@ async fn a_self_signed_certificate_is_trusted_where_it_is_given_and_for_its_name
     for (dates, wrong_date) in
         [(VALID, None), (EXPIRED, Some("certificate has expired")), (FUTURE, Some("certificate is not valid yet"))]
     {
-        let front = tls_front(&upstream.host, |root| certificates::self_signed(root, dates), "");
+        let front = TlsFront::start(&upstream.host, |root| certificates::self_signed(root, dates), "");
         for (name, given, words) in [
             ("right.example", Given::Flag, wrong_date),
             ("right.example", Given::HostsToml, wrong_date),
@@ -114,14 +117,14 @@ async fn a_self_signed_certificate_is_trusted_where_it_is_given_and_for_its_name
 async fn a_real_registry_behind_tls_is_pulled_from_with_either_version_and_unchecked_when_told() {
     let registry = docker_registry(None);
     for version in ["TLSv1.2", "TLSv1.3"] {
-        let front = tls_front(&registry.host(), signed(VALID), &format!("ssl_protocols {version};"));
-        let reference = |name: &str| format!("{name}:{}/t/obd:1", front.port);
+        let front = TlsFront::start(&registry.host(), signed(VALID), &format!("ssl_protocols {version};"));
+        let reference = |name: &str| format!("{name}:{}/t/obd:1", front.port());
         let names = || names(&["right.example", "wrong.example"]);
-        let ca = Some(front.directory.path().join("ca.pem"));
+        let ca = Some(front.file("ca.pem"));
         let options = Options { names: Some(names()), tls_ca: ca, ..Options::default() };
         let known = repository_of(&reference("right.example"), options, Credentials::Anonymous);
         let resolved = known.resolve().await.unwrap();
-        assert_eq!(known.document(&resolved.descriptor).await.unwrap(), resolved.bytes);
+        assert_eq!(known.document(&resolved.descriptor).await.unwrap().bytes, resolved.bytes);
         let options = Options { names: Some(names()), skip_verify: true, ..Options::default() };
         repository_of(&reference("wrong.example"), options, Credentials::Anonymous).resolve().await.unwrap();
     }
@@ -134,12 +137,13 @@ async fn a_client_certificate_is_shown_to_those_who_want_one() {
         signed(VALID)(root);
         certificates::client(root);
     };
-    let nginx = tls_front(&upstream.host, make, "ssl_verify_client on; ssl_client_certificate ROOT/ca.pem;");
+    let nginx = TlsFront::start(&upstream.host, make, "ssl_verify_client on; ssl_client_certificate ROOT/ca.pem;");
     // nginx breaks the connection off in HTTP, Go's server in TLS. The registry is empty: 404 comes from inside.
-    for daemon in [nginx, docker_registry_for_known_clients()] {
-        let root = daemon.directory.path();
-        let host = format!("right.example:{}", daemon.port);
-        let base = || Options { names: Some(names(&["right.example"])), tls_ca: Some(root.join("ca.pem")), ..Options::default() };
+    let registry = docker_registry_for_known_clients();
+    for (port, ca) in [(nginx.port(), nginx.file("ca.pem")), (registry.port, registry.directory.path().join("ca.pem"))] {
+        let root = ca.parent().unwrap();
+        let host = format!("right.example:{port}");
+        let base = || Options { names: Some(names(&["right.example"])), tls_ca: Some(ca.clone()), ..Options::default() };
         let resolve = |options| {
             let repository = repository(&host, options, Credentials::Anonymous);
             async move { repository.resolve().await }
@@ -172,10 +176,10 @@ async fn a_client_certificate_is_shown_to_those_who_want_one() {
 }
 
 /// Behind TLS; everything else about it is scripted.
-async fn behind_tls(script: impl Fn(usize, &str) -> Vec<u8> + Send + Sync + 'static) -> (Server, Daemon, Options) {
+async fn behind_tls(script: impl Fn(usize, &str) -> Vec<u8> + Send + Sync + 'static) -> (Server, TlsFront, Options) {
     let upstream = Server::start(script).await;
-    let front = tls_front(&upstream.host, signed(VALID), "");
-    let ca = Some(front.directory.path().join("ca.pem"));
+    let front = TlsFront::start(&upstream.host, signed(VALID), "");
+    let ca = Some(front.file("ca.pem"));
     let options = Options { names: Some(names(&["right.example"])), tls_ca: ca, ..Options::default() };
     (upstream, front, options)
 }
@@ -186,7 +190,7 @@ async fn https_never_leads_to_http() {
     let location = format!("http://{}/m?sig=s3cret", listener.host);
     let script = move |_: usize, _: &str| answer("307 x", &[("Location", &location)], b"");
     let (_upstream, front, options) = behind_tls(script).await;
-    let repository = repository(&format!("right.example:{}", front.port), options, Credentials::Anonymous);
+    let repository = repository(&format!("right.example:{}", front.port()), options, Credentials::Anonymous);
     for fault in [repository.resolve().await.unwrap_err(), repository.blob(0, &blob(), None).await.unwrap_err()] {
         assert_eq!(fault.class, Class::Fatal);
         assert!(fault.to_string().contains("redirect from https to http"), "{fault}");
@@ -201,7 +205,7 @@ async fn a_password_never_goes_to_a_token_server_without_tls() {
     let challenge = format!(r#"Bearer realm="http://{}/token""#, listener.host);
     let script = move |_: usize, _: &str| answer("401 x", &[("WWW-Authenticate", &challenge)], b"");
     let (_upstream, front, options) = behind_tls(script).await;
-    let fault = repository(&format!("right.example:{}", front.port), options, ann("word")).resolve().await.unwrap_err();
+    let fault = repository(&format!("right.example:{}", front.port()), options, ann("word")).resolve().await.unwrap_err();
     assert_eq!(fault.class, Class::Fatal);
     assert!(fault.to_string().contains("is http, not https") && fault.hint().is_some(), "{fault:?}");
     assert_eq!(listener.connections(), 0);
@@ -236,9 +240,10 @@ async fn http_and_https_mistaken_for_each_other_are_told() {
     assert!(fault.to_string().contains("http answered to https"), "{fault}");
     assert!(fault.hint().unwrap().contains("--plain-http"));
 
-    let nginx = tls_front(&registry.host(), signed(VALID), "");
-    for daemon in [nginx, docker_registry_for_known_clients()] {
-        let reference = format!("right.example:{}/t/obd:1", daemon.port);
+    let nginx = TlsFront::start(&registry.host(), signed(VALID), "");
+    let known_only = docker_registry_for_known_clients();
+    for port in [nginx.port(), known_only.port] {
+        let reference = format!("right.example:{port}/t/obd:1");
         let options = Options { plain_http: true, ..options() };
         let fault = repository_of(&reference, options, Credentials::Anonymous).resolve().await.unwrap_err();
         assert_eq!(fault.class, Class::Fatal);

@@ -1,7 +1,7 @@
 //! The one task that owns the schedule.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -42,6 +42,9 @@ pub(super) enum Message {
     },
 }
 
+/// Hosts of the repository that sent bytes of the blob.
+pub(super) type Served = BTreeSet<usize>;
+
 /// A blob to fetch.
 pub(super) struct Job {
     pub(super) blob: BlobId,
@@ -49,7 +52,7 @@ pub(super) struct Job {
     pub(super) entry: Entry,
     /// Indices of the repository's hosts, in the order in which they are to be tried.
     pub(super) hosts: Vec<usize>,
-    pub(super) done: oneshot::Sender<Result<(), Error>>,
+    pub(super) done: oneshot::Sender<Result<Served, Error>>,
 }
 
 impl std::fmt::Debug for Job {
@@ -77,6 +80,7 @@ struct Active {
     sources: Vec<HostId>,
     /// Connections that may still write.
     open: usize,
+    served: Served,
     outcome: Option<Result<(), Error>>,
 }
 
@@ -157,7 +161,7 @@ impl Driver {
         let names: Vec<_> = names.collect();
         let sources: Vec<_> = names.into_iter().map(|name| self.host_id(name)).collect();
         let (blob, size, missing) = (job.blob, job.entry.blob().size(), job.entry.missing());
-        self.blobs.insert(blob, Active { job, sources: sources.clone(), open: 0, outcome: None });
+        self.blobs.insert(blob, Active { job, sources: sources.clone(), open: 0, served: Served::new(), outcome: None });
         self.tell(Fact::Added { blob, size, missing, hosts: sources });
     }
 
@@ -185,9 +189,10 @@ impl Driver {
     }
 
     fn close(&mut self, connection: ConnectionId) {
-        let blob = self.lanes.remove(&connection).map(|lane| lane.blob);
-        if let Some(active) = blob.and_then(|blob| self.blobs.get_mut(&blob)) {
+        let Some(lane) = self.lanes.remove(&connection) else { return };
+        if let Some(active) = self.blobs.get_mut(&lane.blob) {
             active.open -= 1;
+            active.served.extend(lane.served().then_some(lane.host));
         }
     }
 
@@ -196,9 +201,9 @@ impl Driver {
         let ended: Vec<_> = self.blobs.iter().filter(|(_, active)| active.open == 0 && active.outcome.is_some()).collect();
         let ended: Vec<_> = ended.into_iter().map(|(id, _)| *id).collect();
         for id in ended {
-            if let Some(Active { job, outcome: Some(outcome), .. }) = self.blobs.remove(&id) {
+            if let Some(Active { job, outcome: Some(outcome), served, .. }) = self.blobs.remove(&id) {
                 // Whoever asked may have gone.
-                let _ = job.done.send(outcome);
+                let _ = job.done.send(outcome.map(|()| served));
             }
         }
     }
@@ -249,13 +254,12 @@ impl Driver {
     fn ask(&mut self, connection: ConnectionId, blob: BlobId, host: HostId, range: ByteRange, ranged: bool) {
         let (Some(active), Some(messages)) = (self.blobs.get_mut(&blob), self.messages.upgrade()) else { return };
         let Some(source) = active.sources.iter().position(|source| *source == host) else { return };
-        let lane = Arc::new(Lane::new(blob, range));
+        let lane = Arc::new(Lane::new(blob, active.job.hosts[source], range));
         active.open += 1;
         self.lanes.insert(connection, lane.clone());
         let request = Request {
             connection,
             repository: active.job.repository.clone(),
-            host: active.job.hosts[source],
             entry: active.job.entry.clone(),
             range,
             ranged,
@@ -289,9 +293,13 @@ impl Driver {
 
     fn error(&self, blob: Digest, failure: Failure) -> Error {
         match failure {
-            Failure::Refused { host, attempts, cause } => {
-                Error::Refused { what: format!("blob {blob}"), host: self.hosts[host.0].clone(), attempts, source: cause }
-            }
+            Failure::Refused { host, attempts, cause, others } => Error::Refused {
+                what: format!("blob {blob}"),
+                host: self.hosts[host.0].clone(),
+                attempts,
+                source: cause,
+                others: others.into_iter().map(|(host, cause)| (self.hosts[host.0].clone(), cause)).collect(),
+            },
             Failure::Silent { span, last } => Error::Silent { blob, span, source: last.map(|(_, cause)| cause) },
             Failure::NoHost => Error::NoHost { blob },
         }

@@ -6,7 +6,7 @@
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -36,7 +36,10 @@ const END: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Lane {
     pub(super) blob: BlobId,
+    /// Index of the host in its repository.
+    pub(super) host: usize,
     received: AtomicU64,
+    served: AtomicBool,
     control: Mutex<Control>,
     changed: Notify,
 }
@@ -52,7 +55,6 @@ struct Control {
 pub(super) struct Request {
     pub(super) connection: ConnectionId,
     pub(super) repository: Repository,
-    pub(super) host: usize,
     pub(super) entry: Entry,
     pub(super) range: ByteRange,
     pub(super) ranged: bool,
@@ -70,9 +72,21 @@ enum Trouble {
 }
 
 impl Lane {
-    pub(super) fn new(blob: BlobId, range: ByteRange) -> Self {
+    pub(super) fn new(blob: BlobId, host: usize, range: ByteRange) -> Self {
         let control = Control { end: range.end(), closed: false, whole: false };
-        Self { blob, received: AtomicU64::new(range.start()), control: Mutex::new(control), changed: Notify::new() }
+        Self {
+            blob,
+            host,
+            received: AtomicU64::new(range.start()),
+            served: AtomicBool::new(false),
+            control: Mutex::new(control),
+            changed: Notify::new(),
+        }
+    }
+
+    /// Did a byte of the blob come this way?
+    pub(super) fn served(&self) -> bool {
+        self.served.load(Relaxed)
     }
 
     /// End of what was received.
@@ -141,7 +155,7 @@ impl Request {
         let answer = tokio::select! {
             biased;
             _ = self.lane.wait_for(|control| control.closed) => return Ok(()),
-            answer = self.repository.blob(self.host, self.entry.blob(), asked) => answer,
+            answer = self.repository.blob(self.lane.host, self.entry.blob(), asked) => answer,
         };
         let body = answer.map_err(Trouble::Registry)?;
         let mut range = self.range;
@@ -164,7 +178,7 @@ impl Request {
         // What came before the trouble is good.
         let flushed = copy.flush().await;
         *offset = copy.written;
-        self.progress.meter().add_host(self.repository.host_name(self.host), copy.received - range.start());
+        self.progress.meter().add_host(self.repository.host_name(self.lane.host), copy.received - range.start());
         flushed.and(result)
     }
 }
@@ -232,6 +246,7 @@ impl Copy<'_> {
         }
         self.received += frame.len() as u64;
         self.request.lane.received.store(self.received, Relaxed);
+        self.request.lane.served.store(true, Relaxed);
         self.frames.push(frame);
     }
 

@@ -63,6 +63,8 @@ pub(super) struct Source {
     pub(super) status: Status,
     /// 200 answers in a row that could not be used.
     pub(super) refusals: u32,
+    /// Its last failure.
+    pub(super) last: Option<Cause>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,7 +96,7 @@ impl Blob {
             size,
             missing: missing.iter().map(|range| range.len()).sum(),
             pieces: missing.into_iter().map(Piece::fresh).collect(),
-            sources: hosts.into_iter().map(|host| Source { host, status: Status::Unknown, refusals: 0 }).collect(),
+            sources: hosts.into_iter().map(|host| Source { host, status: Status::Unknown, refusals: 0, last: None }).collect(),
             restart: Restart::No,
             restarts: 0,
             last: None,
@@ -131,15 +133,17 @@ impl Blob {
         }
     }
 
-    /// The source to ask for a piece: of those left the first that answers, serves ranges, comes first.
-    pub(super) fn source(&self, piece: &Piece, hosts: &BTreeMap<HostId, Host>) -> Option<usize> {
+    /// The source to ask for a piece: of those left the first that answers, serves ranges, does not fail, comes first.
+    pub(super) fn source(&self, now: Duration, piece: &Piece, hosts: &BTreeMap<HostId, Host>) -> Option<usize> {
         let usable = |index: &usize| {
             let source = &self.sources[*index];
             source.status != Status::Spent && piece.spent >> index & 1 == 0 && hosts.get(&source.host).is_some_and(Host::is_alive)
         };
         (0..self.sources.len()).filter(usable).min_by_key(|index| {
             let source = &self.sources[*index];
-            (hosts.get(&source.host).is_some_and(Host::is_suspect), source.needs_all(), *index)
+            let host = hosts.get(&source.host);
+            // Bytes in hand count for more than a doubt.
+            (host.is_some_and(Host::is_suspect), source.needs_all(), host.is_some_and(|host| host.is_doubted(now)), *index)
         })
     }
 

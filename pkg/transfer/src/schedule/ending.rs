@@ -81,7 +81,12 @@ impl Schedule {
         }
         let written = offset.saturating_sub(connection.range.start());
         blob.missing -= written.min(connection.range.len());
-        let Some(rest) = ByteRange::new(offset.max(connection.range.start()), connection.range.end()) else { return };
+        let Some(rest) = ByteRange::new(offset.max(connection.range.start()), connection.range.end()) else {
+            if let Some(host) = self.hosts.get_mut(&connection.host) {
+                host.finished_range();
+            }
+            return;
+        };
         let mut piece = Piece {
             range: rest,
             attempts: if written >= self.retry.progress { 0 } else { connection.attempts },
@@ -111,6 +116,10 @@ impl Schedule {
             index != connection.source && piece.spent >> index & 1 == 0 && blob.sources[index].status != Status::Spent
         });
         blob.last = Some((connection.host, piece.attempts, cause.clone()));
+        blob.sources[connection.source].last = Some(cause.clone());
+        if let Some(host) = self.hosts.get_mut(&connection.host) {
+            if matches!(cause, Cause::Stalled(_)) { host.hung() } else { host.struck() }
+        }
         let spend = |piece: &mut Piece| {
             piece.spent |= 1 << connection.source;
             (piece.attempts, piece.corrupt) = (0, 0);
@@ -128,7 +137,8 @@ impl Schedule {
                         pause = pause.min(self.retry.unreached / 5);
                         host.unreached(now, now + pause, self.retry.unreached, &cause);
                     }
-                    pause = pause.max(asked);
+                    // The pause is the host's: another one is not kept waiting.
+                    pause = if others { pause } else { pause.max(asked) };
                 }
                 if piece.attempts >= self.retry.attempts {
                     spend(&mut piece);

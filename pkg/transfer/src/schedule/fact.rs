@@ -196,6 +196,8 @@ pub enum Failure {
         attempts: u32,
         /// Its last word.
         cause: Cause,
+        /// The hosts before it, each with its last word.
+        others: Vec<(HostId, Cause)>,
     },
     /// No byte arrived on any connection of the run for this long.
     Silent {

@@ -32,7 +32,7 @@ impl Schedule {
         blobs.sort_by_key(|(_, blob)| Reverse(blob.pending()));
         blobs.into_iter().find_map(|(id, blob)| {
             let due = blob.pieces.iter().enumerate().filter(|(_, piece)| piece.not_before <= now);
-            due.filter_map(|(index, piece)| Some((index, blob.source(piece, &self.hosts)?)))
+            due.filter_map(|(index, piece)| Some((index, blob.source(now, piece, &self.hosts)?)))
                 .find(|(_, source)| self.may_ask(now, *id, blob, *source))
                 .map(|(index, source)| (*id, index, source))
         })
@@ -146,6 +146,9 @@ impl Schedule {
         let Some(connection) = self.connections.get_mut(&id) else { return };
         if stuck || !connection.is_reading() {
             connection.moves += 1;
+            if let Some(host) = self.hosts.get_mut(&connection.host) {
+                host.struck();
+            }
             self.drop_connection(id, None, true);
         } else if end < connection.range.end() {
             connection.state = State::Shrinking;

@@ -9,6 +9,8 @@ use crate::Limits;
 const SETTLE: Duration = Duration::from_millis(30);
 /// Push-backs closer together than this are one: they answer requests that were made before the first was known.
 const ONE_PUSH: Duration = Duration::from_secs(1);
+/// Failures in a row, no range finished between them, after which other hosts go first. 3: one reset or two are the network's.
+const DOUBTFUL: u32 = 3;
 /// A step that brought less than this part of the proportional gain is taken back; one in between is kept, as the last.
 const WORTH_KEEPING: f64 = 0.2;
 
@@ -30,6 +32,10 @@ pub(super) struct Host {
     answered: bool,
     /// First connect failure while it had never answered.
     unreached_since: Option<Duration>,
+    /// Failures since it last finished a range.
+    strikes: u32,
+    /// Other hosts go first for the rest of the run.
+    doubted: bool,
     /// Given up, with the last cause.
     pub(super) dead: Option<Cause>,
 }
@@ -62,6 +68,8 @@ impl Host {
             pushed_at: None,
             answered: false,
             unreached_since: None,
+            strikes: 0,
+            doubted: false,
             dead: None,
         }
     }
@@ -83,6 +91,27 @@ impl Host {
         self.unreached_since.is_some()
     }
 
+    /// Fails too often, or asked for a pause: one that has the same blob goes before it.
+    pub(super) fn is_doubted(&self, now: Duration) -> bool {
+        self.doubted || self.not_before > now
+    }
+
+    /// A request to it failed.
+    pub(super) fn struck(&mut self) {
+        self.strikes += 1;
+        self.doubted |= self.strikes >= DOUBTFUL;
+    }
+
+    /// It holds a connection and sends nothing, or next to nothing: waiting for the next one would cost as much again.
+    pub(super) fn hung(&mut self) {
+        self.doubted = true;
+    }
+
+    /// It sent a range to its end.
+    pub(super) fn finished_range(&mut self) {
+        self.strikes = 0;
+    }
+
     pub(super) fn answered(&mut self) {
         self.answered = true;
         self.unreached_since = None;
@@ -102,6 +131,7 @@ impl Host {
     pub(super) fn forgive(&mut self) {
         self.dead = None;
         self.unreached_since = None;
+        (self.strikes, self.doubted) = (0, false);
     }
 
     pub(super) fn arrived(&mut self, bytes: u64) {

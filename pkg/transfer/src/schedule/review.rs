@@ -80,6 +80,10 @@ impl Schedule {
         if let Some(connection) = self.connections.get_mut(&slowest) {
             connection.probe = Some(usual);
         }
+        if let Some(host) = self.connections.get(&slowest).and_then(|connection| self.hosts.get_mut(&connection.host)) {
+            // The probe goes to another host, if there is one.
+            host.hung();
+        }
         self.next_reopen = now + self.limits.reopen_pause;
         self.drop_connection(slowest, None, true);
     }

@@ -1,5 +1,6 @@
 //! The rules, each in simulated time; then any interleaving at all.
 
+mod fail_over;
 mod sim;
 
 use std::{num::NonZeroUsize, time::Duration};

@@ -1,12 +1,11 @@
 //! How a fetch ends: proved, corrupt, refused, cancelled and resumed.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
-use registry::Options;
 use testkit::fault::{Builder, Content, Fault, Server};
 use transfer::{Class, Error};
 
-use crate::stage::{MIB, Stage, descriptor, repository, repository_with};
+use crate::stage::{MIB, Stage, descriptor, mirrored, repository};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flipped_byte_is_fetched_once_more() {
@@ -30,7 +29,7 @@ async fn bytes_that_stay_wrong_are_corrupt_and_both_digests_are_named() {
     let server = Server::builder().blob(&content).faults(|_| Some(Fault::FlipByte(5))).start();
     let error = stage.fetch(&repository(&server), &content).await.unwrap_err();
     assert_eq!(error.class(), Class::Corrupt);
-    let Error::Corrupt { expected, actual, hosts } = &error else { panic!("{error:?}") };
+    let Error::Corrupt { expected, actual, hosts, .. } = &error else { panic!("{error:?}") };
     assert_eq!((*expected, hosts.as_str()), (content.digest(), server.address().as_str()));
     let text = error.to_string();
     assert!(text.contains(&expected.to_string()) && text.contains(&actual.to_string()), "{text}");
@@ -50,31 +49,11 @@ async fn the_registry_serves_what_its_mirror_does_not() {
         _ => Some(Fault::Status { code: 404, retry_after: None }),
     };
     let mirror = Server::builder().blob(&content).faults(fading).start();
-    let repository = mirrored(&stage, &mirror.address(), &good.address());
+    let repository = mirrored(&stage, &[&mirror.address()], &good.address());
     assert_eq!(repository.hosts(), 2);
     stage.fetch_right(&repository, &content).await;
     let by_host = stage.progress.meter().tally().by_host;
     assert!(by_host[&mirror.address()] > 0 && by_host[&good.address()] > 0, "{by_host:?}");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_mirror_with_wrong_bytes_costs_one_try() {
-    let stage = Stage::new();
-    let content = Content::random(5, 2 * MIB);
-    let good = Server::builder().blob(&content).start();
-    let rotten = Server::builder().blob(&content).faults(|_| Some(Fault::FlipByte(0))).start();
-    let repository = mirrored(&stage, &rotten.address(), &good.address());
-    stage.fetch_right(&repository, &content).await;
-}
-
-/// A repository of `registry` with a mirror before it.
-fn mirrored(stage: &Stage, mirror: &str, registry: &str) -> registry::Repository {
-    let root: PathBuf = stage.home.path().join("hosts");
-    let directory = root.join(registry);
-    std::fs::create_dir_all(&directory).unwrap();
-    let text = format!("server = \"http://{registry}\"\n[host.\"http://{mirror}\"]\ncapabilities = [\"pull\", \"resolve\"]\n");
-    std::fs::write(directory.join("hosts.toml"), text).unwrap();
-    repository_with(registry, Options { hosts_dirs: vec![root], ..Options::default() })
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -94,8 +73,16 @@ async fn a_cancelled_fetch_lets_go_and_the_next_one_goes_on() {
     let content = Content::random(7, 32 * MIB);
     let server = Server::builder().blob(&content).rate(2.0 * 1024.0 * 1024.0).start();
     let repository = repository(&server);
-    let started = stage.fetch(&repository, &content);
-    assert!(tokio::time::timeout(Duration::from_millis(1500), started).await.is_err());
+    // More than eight connections can have begun: some pieces are whole.
+    let some = async {
+        while stage.progress.meter().tally().fetched < 12 * MIB {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::select! {
+        done = stage.fetch(&repository, &content) => panic!("{done:?}"),
+        () = some => {}
+    }
     let before = stage.progress.meter().tally().fetched;
     // The lock is free as soon as the connections have ended, and what was written counts.
     let entry = stage.spool.entry(&descriptor(&content)).await.unwrap();

@@ -2,6 +2,7 @@
 
 mod addresses;
 mod ends;
+mod fail_over;
 mod faults;
 mod mixed;
 mod stage;

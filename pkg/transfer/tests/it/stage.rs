@@ -12,7 +12,7 @@ use registry::{Credentials, Options, Registry, Repository};
 use spool::{Spool, Verified};
 use tempfile::TempDir;
 use testkit::fault::{Content, Server};
-use transfer::{Engine, Error, Limits, RetryPolicy};
+use transfer::{Engine, Error, Fetched, Limits, RetryPolicy};
 
 pub(crate) const MIB: u64 = 1 << 20;
 
@@ -54,6 +54,11 @@ impl Stage {
     }
 
     pub(crate) async fn fetch(&self, repository: &Repository, content: &Content) -> Result<Verified, Error> {
+        self.fetched(repository, content).await.map(|fetched| fetched.verified)
+    }
+
+    /// With the engine's warnings.
+    pub(crate) async fn fetched(&self, repository: &Repository, content: &Content) -> Result<Fetched, Error> {
         let entry = self.spool.entry(&descriptor(content)).await.unwrap();
         self.engine.fetch(repository, entry).await
     }
@@ -89,4 +94,14 @@ pub(crate) fn repository_with(host: &str, options: Options) -> Repository {
     let registry = Registry::new(Options { plain_http: true, ..options }, Credentials::Anonymous).unwrap();
     let reference: Reference = format!("{host}/t/blobs:1").parse().unwrap();
     registry.repository(&reference).unwrap()
+}
+
+/// A repository of `registry` with mirrors before it.
+pub(crate) fn mirrored(stage: &Stage, mirrors: &[&str], registry: &str) -> Repository {
+    let root = stage.home.path().join("hosts");
+    let directory = root.join(registry);
+    std::fs::create_dir_all(&directory).unwrap();
+    let mirrors = mirrors.iter().map(|mirror| format!("[host.\"http://{mirror}\"]\n")).collect::<Vec<_>>().concat();
+    std::fs::write(directory.join("hosts.toml"), format!("server = \"http://{registry}\"\n{mirrors}")).unwrap();
+    repository_with(registry, Options { hosts_dirs: vec![root], ..Options::default() })
 }
