@@ -5,6 +5,7 @@
 mod args;
 mod exit;
 mod failure;
+mod hosts_dirs;
 mod log;
 mod login;
 mod receipt;

@@ -1,6 +1,6 @@
 //! One pull, from the arguments to the exit code: wires the parts, waits for the pull or a signal, says how it ended.
 
-use std::{io, time::Duration};
+use std::{env, io, time::Duration};
 
 use containerd::{Session, StoreChoice};
 use oci::Reference;
@@ -15,6 +15,7 @@ use crate::{
     args::{Args, Store},
     exit::ExitCode,
     failure::Failure,
+    hosts_dirs,
     login::Login,
     receipt::ReceiptFile,
     render::Plain,
@@ -83,12 +84,7 @@ async fn pull(args: &Args, prepared: Prepared, progress: Progress) -> Result<(),
         .await
         .map_err(|error| Failure::from(pull::Error::from(error)))?;
     let registry = Registry::new(registry_options(args), credentials).map_err(|error| Failure::from(pull::Error::from(error)))?;
-    let limits = Limits {
-        max_connections: args.max_connections,
-        range_size: args.range_size,
-        rate: args.limit_rate(),
-        ..Limits::default()
-    };
+    let limits = Limits { max_connections: args.max_connections, range_size: args.range_size, ..Limits::default() };
     let engine = Engine::new(limits, RetryPolicy::default(), progress.clone());
     let puller = Puller::new(session, registry, engine, options(args), progress);
     let done = supervise(args, &puller, &reference).await?;
@@ -135,7 +131,7 @@ fn registry_options(args: &Args) -> registry::Options {
     registry::Options {
         skip_verify: args.skip_verify,
         plain_http: args.plain_http,
-        hosts_dirs: args.hosts_dir.iter().cloned().collect(),
+        hosts_dirs: hosts_dirs::choose(args.hosts_dir.as_deref(), env::args_os().next().as_deref()),
         tls_ca: args.tlscacert.clone(),
         tls_cert: args.client_certificate(),
         http_dump: args.http_dump,
@@ -155,7 +151,6 @@ fn options(args: &Args) -> Options {
         spool_dir: args.spool_dir.clone(),
         lazy: args.lazy,
         labels: args.labels(),
-        keep_partial: args.keep_partial,
         ..Options::default()
     }
 }

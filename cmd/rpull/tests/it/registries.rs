@@ -1,0 +1,209 @@
+//! Every registry a node meets, as one table: setup × login × outcome. The real binary, a real containerd, real registries.
+
+mod scenes;
+
+use std::sync::{
+    Mutex,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use serde_json::Value;
+use testkit::{DistributionRegistry, Signature};
+
+use self::{
+    Login::{Nobody, User, WrongPassword},
+    Outcome::{Fails, Pulled, Warned},
+    scenes::{Given, Peers, Scene, Way},
+};
+use crate::stage::{Output, Stage, daemons, network, run, say, size_of};
+
+/// Who is at the door.
+#[derive(Clone, Copy, Debug)]
+enum Login {
+    Nobody,
+    /// `--user`, as the registries of testkit have it.
+    User,
+    WrongPassword,
+}
+
+/// How the pull ends.
+#[derive(Clone, Copy, Debug)]
+enum Outcome {
+    /// Whole, every byte from the hosts the scene names, nothing to say about it.
+    Pulled,
+    /// The same, and the receipt says this.
+    Warned(&'static str),
+    /// Exit code, what the error says (all of the parts between `…`), what the hint says.
+    Fails(i32, &'static str, &'static str),
+}
+
+type Row = (&'static str, fn(&str) -> Scene, Login, Outcome);
+
+const UNKNOWN: Outcome = Fails(5, "certificate signed by an unknown authority", "--tlscacert");
+const NO_LOGIN: Outcome = Fails(3, "401 Unauthorized", "rpull --user");
+const BAD_LOGIN: Outcome = Fails(3, "401 Unauthorized as user user", "password of user at 127.0.0.1:");
+const NO_CLIENT: Outcome = Fails(5, "client certificate missing or not accepted", "--tlscert");
+
+#[rustfmt::skip]
+const TABLE: &[Row] = &[
+    // The plain ones.
+    ("docker-registry 2.8", |n| scenes::registry(n, |_| ()), Nobody, Pulled),
+    ("registry 3.0", |n| scenes::registry(n, |o| o.version_3 = true), Nobody, Pulled),
+    ("docker-registry on ::1", |n| scenes::registry(n, |o| o.ipv6 = true), Nobody, Pulled),
+    ("registry 3.0 on ::1", |n| scenes::registry(n, |o| (o.version_3, o.ipv6) = (true, true)), Nobody, Pulled),
+    ("--plain-http", |n| scenes::registry(n, |_| ()).with(&["--plain-http"]), Nobody, Pulled),
+    // A password.
+    ("htpasswd, docker-registry 2.8", |n| scenes::registry(n, |o| o.protected = true), User, Pulled),
+    ("htpasswd, registry 3.0", |n| scenes::registry(n, |o| (o.protected, o.version_3) = (true, true)), User, Pulled),
+    ("htpasswd, no login", |n| scenes::registry(n, |o| o.protected = true), Nobody, NO_LOGIN),
+    ("htpasswd, no login, registry 3.0", |n| scenes::registry(n, |o| (o.protected, o.version_3) = (true, true)), Nobody, NO_LOGIN),
+    ("htpasswd, wrong password", |n| scenes::registry(n, |o| o.protected = true), WrongPassword, BAD_LOGIN),
+    // A pull-through cache, by its own name and as a mirror.
+    ("pull-through cache 2.8", |n| scenes::cache(n, false), Nobody, Pulled),
+    ("pull-through cache 3.0", |n| scenes::cache(n, true), Nobody, Pulled),
+    ("pull-through cache 2.8 as mirror", |n| scenes::cache_as_mirror(n, false), Nobody, Pulled),
+    ("pull-through cache 3.0 as mirror", |n| scenes::cache_as_mirror(n, true), Nobody, Pulled),
+    ("Docker Hub's name, by a mirror", scenes::hub, Nobody, Pulled),
+    // TLS: whom to trust.
+    ("TLS 1.2, --tlscacert", |n| scenes::tls(n, Way::SignedByCa, "ssl_protocols TLSv1.2;", Given::Flag), Nobody, Pulled),
+    ("TLS 1.3, --tlscacert", |n| scenes::tls(n, Way::SignedByCa, "ssl_protocols TLSv1.3;", Given::Flag), Nobody, Pulled),
+    ("TLS, ca in hosts.toml", |n| scenes::tls(n, Way::SignedByCa, "", Given::HostsToml), Nobody, Pulled),
+    ("TLS, certificate directory", |n| scenes::tls(n, Way::SignedByCa, "", Given::Directory), Nobody, Pulled),
+    ("TLS, system's roots", |n| scenes::tls(n, Way::SignedByCa, "", Given::System), Nobody, Pulled),
+    ("TLS, system's roots and another ca", |n| scenes::tls(n, Way::SignedByCa, "", Given::SystemAndOther), Nobody, Pulled),
+    ("TLS, --tlscacert in place of roots", |n| scenes::tls(n, Way::SignedByCa, "", Given::OtherForSystem), Nobody, UNKNOWN),
+    ("TLS, unknown CA", |n| scenes::tls(n, Way::SignedByCa, "", Given::Nothing), Nobody, UNKNOWN),
+    ("TLS, unknown CA, --skip-verify", |n| scenes::tls(n, Way::SignedByCa, "", Given::SkipVerify), Nobody, Pulled),
+    ("TLS, unknown CA on loopback", |n| scenes::tls(n, Way::SignedByCa, "", Given::Loopback), Nobody, Pulled),
+    ("TLS, self-signed, --tlscacert", |n| scenes::tls(n, Way::SelfSigned, "", Given::Flag), Nobody, Pulled),
+    ("TLS, self-signed, ca in hosts.toml", |n| scenes::tls(n, Way::SelfSigned, "", Given::HostsToml), Nobody, Pulled),
+    ("TLS, self-signed, unknown", |n| scenes::tls(n, Way::SelfSigned, "", Given::Nothing), Nobody, UNKNOWN),
+    ("TLS, expired", |n| scenes::tls(n, Way::Expired, "", Given::Flag), Nobody, Fails(5, "certificate has expired", "clock")),
+    ("TLS, another name", |n| scenes::tls(n, Way::OtherName, "", Given::Flag), Nobody, Fails(5, "certificate is for another name", "a name the certificate lists")),
+    ("TLS, another name, --skip-verify", |n| scenes::tls(n, Way::OtherName, "", Given::SkipVerify), Nobody, Pulled),
+    ("TLS 1.1 only", |n| scenes::tls(n, Way::SignedByCa, "ssl_protocols TLSv1.1; ssl_ciphers ALL:@SECLEVEL=0;", Given::Flag), Nobody, Fails(5, "no TLS in common", "TLS 1.2 or 1.3")),
+    ("http answered to https", scenes::http_for_https, Nobody, Fails(5, "http answered to https", "--plain-http")),
+    ("https answered to http", |n| scenes::tls(n, Way::SignedByCa, "", Given::PlainHttp), Nobody, Fails(5, "400 Bad Request", "https")),
+    ("TLS and htpasswd", scenes::tls_with_password, User, Pulled),
+    ("HEAD refused", |n| scenes::tls(n, Way::SelfSigned, "if ($request_method = HEAD) { return 405; }", Given::Flag), Nobody, Pulled),
+    // Client certificates.
+    ("client certificate, flags", |n| scenes::known_clients(n, Given::Flag), Nobody, Pulled),
+    ("client certificate, hosts.toml", |n| scenes::known_clients(n, Given::HostsToml), Nobody, Pulled),
+    ("client certificate, certificate directory", |n| scenes::known_clients(n, Given::Directory), Nobody, Pulled),
+    ("client certificate missing", |n| scenes::known_clients(n, Given::Nothing), Nobody, NO_CLIENT),
+    // Redirects to storage.
+    ("signed URLs, X-Amz", |n| scenes::signed(n, Signature::Amazon), User, Pulled),
+    ("signed URLs, Expires", |n| scenes::signed(n, Signature::Expires), User, Pulled),
+    ("signed URLs, se", |n| scenes::signed(n, Signature::Azure), User, Pulled),
+    ("redirect loop", |n| scenes::tls(n, Way::SignedByCa, "location /v2/ { return 307 /v2/again; }", Given::Flag), Nobody, Fails(5, "more than 10 redirects", "ask who runs it")),
+    ("redirect loop of blobs", |n| scenes::tls(n, Way::SignedByCa, "location ~ /blobs/ { return 307 $request_uri; }", Given::Flag), Nobody, Fails(5, "more than 10 redirects", "ask who runs it")),
+    ("https to http", scenes::downgrade, User, Fails(5, "redirect from https to http", "settings for redirects")),
+    // Mirrors.
+    ("mirror that has it", |n| scenes::mirror(n, Peers::HasIt), Nobody, Pulled),
+    ("mirror that has it not", |n| scenes::mirror(n, Peers::Empty), Nobody, Pulled),
+    ("mirror that is down", |n| scenes::mirror(n, Peers::Down), Nobody, Warned("Connection refused")),
+    ("mirror that wants a password", |n| scenes::mirror(n, Peers::Protected), Nobody, Warned("401 Unauthorized")),
+    ("mirror with another certificate", |n| scenes::mirror(n, Peers::UnknownCa), Nobody, Warned("unknown authority")),
+    ("mirror with a wrong blob", |n| scenes::mirror(n, Peers::Lies), Nobody, Warned("left for the next host")),
+    ("mirror that breaks off", |n| scenes::mirror(n, Peers::BreaksOff), Nobody, Pulled),
+    ("mirror that asks for a long pause", |n| scenes::mirror(n, Peers::Busy), Nobody, Pulled),
+    ("all mirrors down", scenes::all_down, Nobody, Fails(5, "Connection refused…502 Bad Gateway", "")),
+    ("broken hosts.toml", scenes::broken_hosts_toml, Nobody, Fails(2, "hosts.toml:2:17: unknown capability \"pul\"", "docs/registries.md")),
+];
+
+/// Rows at once; each has processes of its own, the machine few cores.
+const WORKERS: usize = 3;
+
+#[test]
+fn every_registry_of_the_table_is_pulled_from_as_it_says() {
+    let daemon = daemons().pop().expect("there is a containerd");
+    let stage = Stage::shared(&daemon, "registries");
+    let next = AtomicUsize::new(0);
+    let failed = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..WORKERS {
+            scope.spawn(|| {
+                while let Some((index, row)) = Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|n| Some((n, TABLE.get(n)?))) {
+                    if let Err(why) = judge(&stage, index, row) {
+                        say(&format!("{}: {why}", row.0));
+                        failed.lock().unwrap().push(row.0);
+                    }
+                }
+            });
+        }
+    });
+    let failed = failed.into_inner().unwrap();
+    assert!(failed.is_empty(), "{} of {} rows: {failed:#?}", failed.len(), TABLE.len());
+}
+
+/// What is not as the row says.
+fn judge(stage: &Stage, index: usize, &(_, setup, login, outcome): &Row) -> Result<(), String> {
+    let stage = stage.in_namespace(&format!("registries-{index}"));
+    let scene = setup(stage.namespace());
+    let scratch = tempfile::tempdir().expect("a temporary directory can be made");
+    let receipt = scratch.path().join("receipt.json");
+    // Not over http just because the stage says so.
+    let mut command = stage.command(["--plain-http=false", "--range-size", "256K", "--receipt"]);
+    command.arg(&receipt).args(&scene.args).envs(scene.environment.iter().map(|(name, value)| (name, value)));
+    let password = DistributionRegistry::PASSWORD;
+    match login {
+        Nobody => &mut command,
+        User => command.args(["--user", &format!("{}:{password}", DistributionRegistry::USER)]),
+        WrongPassword => command.args(["--user", &format!("{}:not-{password}", DistributionRegistry::USER)]),
+    };
+    let output = run(command.arg(&scene.reference));
+    match outcome {
+        Pulled => pulled(&stage, &scene, &receipt, &output, None),
+        Warned(words) => pulled(&stage, &scene, &receipt, &output, Some(words)),
+        Fails(code, words, hint) => {
+            let line = |prefix| output.stderr.lines().find_map(|line| line.strip_prefix(prefix)).unwrap_or_default();
+            let (said, hinted) = (line("rpull: "), line("hint: "));
+            let fits = output.code == code && words.split('…').all(|words| said.contains(words)) && hinted.contains(hint);
+            if fits && !hinted.is_empty() && stage.images().is_empty() { Ok(()) } else { Err(format!("{output:#?}")) }
+        }
+    }
+}
+
+fn pulled(stage: &Stage, scene: &Scene, receipt: &std::path::Path, output: &Output, warned: Option<&str>) -> Result<(), String> {
+    if output.code != 0 {
+        return Err(format!("{output:#?}"));
+    }
+    stage.assert_layers(&scene.image);
+    let receipt: Value = serde_json::from_slice(&std::fs::read(receipt).expect("a receipt")).expect("a receipt is JSON");
+    let mut from: Vec<&str> =
+        receipt["bytes"]["network"].as_object().expect("bytes by host").keys().map(String::as_str).collect();
+    from.sort_unstable();
+    let mut expected: Vec<&str> = scene.from.iter().map(String::as_str).collect();
+    expected.sort_unstable();
+    let warnings = receipt["warnings"].as_array().expect("a list").iter().filter_map(Value::as_str).collect::<Vec<_>>();
+    let told = warned.map_or(warnings.is_empty(), |words| warnings.iter().any(|warning| warning.contains(words)));
+    // A whole blob that was wrong came beside the right one.
+    let once = network(&receipt) == size_of(&scene.image) || warned.is_some();
+    if from == expected && told && once {
+        (scene.check)().map_err(|why| format!("{why}\n{receipt:#}"))
+    } else {
+        Err(format!("{receipt:#}"))
+    }
+}
+
+#[test]
+fn without_the_flag_the_nodes_own_directories_are_read() {
+    let daemon = daemons().pop().expect("there is a containerd");
+    let stage = Stage::shared(&daemon, "own-directories");
+    for (directory, name) in [("containerd/certs.d", "a.example"), ("docker/certs.d", "b.example")] {
+        let scene = scenes::registry(&format!("own-{name}"), |_| ());
+        let host = scene.from[0].clone();
+        let etc = tempfile::tempdir().unwrap();
+        let files = etc.path().join(directory).join(name);
+        std::fs::create_dir_all(&files).unwrap();
+        std::fs::write(files.join("hosts.toml"), format!("server = \"http://{host}\"\n")).unwrap();
+        let inner = stage.command(["--plain-http=false", &scene.reference.replace(&host, name)]);
+        // A machine whose /etc has nothing but these files.
+        let mut command = std::process::Command::new("unshare");
+        command.args(["--mount", "sh", "-c", "mount --bind \"$0\" /etc && exec \"$@\""]).arg(etc.path());
+        command.arg(inner.get_program()).args(inner.get_args()).env_clear().env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin");
+        let output = run(&mut command);
+        assert_eq!(output.code, 0, "{output:#?}");
+        stage.assert_layers(&scene.image);
+    }
+}
