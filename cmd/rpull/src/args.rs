@@ -9,6 +9,7 @@ use std::{
     collections::BTreeMap,
     env,
     ffi::{OsStr, OsString},
+    num::NonZeroU64,
     path::PathBuf,
     time::Duration,
 };
@@ -65,6 +66,11 @@ impl Args {
     /// Limit for connecting to containerd.
     pub(crate) fn connect_timeout(&self) -> Duration {
         if self.connect_timeout.is_zero() { CONTAINERDS_CONNECT_TIMEOUT } else { self.connect_timeout }
+    }
+
+    /// Bytes per second of the whole pull.
+    pub(crate) fn limit_rate(&self) -> Option<NonZeroU64> {
+        NonZeroU64::new(self.limit_rate)
     }
 
     /// Labels of the image record; of two with one key the last counts.

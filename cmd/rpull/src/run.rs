@@ -84,7 +84,12 @@ async fn pull(args: &Args, prepared: Prepared, progress: Progress) -> Result<(),
         .await
         .map_err(|error| Failure::from(pull::Error::from(error)))?;
     let registry = Registry::new(registry_options(args), credentials).map_err(|error| Failure::from(pull::Error::from(error)))?;
-    let limits = Limits { max_connections: args.max_connections, range_size: args.range_size, ..Limits::default() };
+    let limits = Limits {
+        max_connections: args.max_connections,
+        range_size: args.range_size,
+        rate: args.limit_rate(),
+        ..Limits::default()
+    };
     let engine = Engine::new(limits, RetryPolicy::default(), progress.clone());
     let puller = Puller::new(session, registry, engine, options(args), progress);
     let done = supervise(args, &puller, &reference).await?;
@@ -151,6 +156,7 @@ fn options(args: &Args) -> Options {
         spool_dir: args.spool_dir.clone(),
         lazy: args.lazy,
         labels: args.labels(),
+        keep_partial: args.keep_partial,
         ..Options::default()
     }
 }

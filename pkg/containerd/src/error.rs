@@ -199,7 +199,10 @@ impl Error {
             Self::Refused { source, .. } => match source.code() {
                 Code::Unimplemented => "this containerd is too old; 1.6 is the oldest that works".to_owned(),
                 Code::PermissionDenied => "run rpull as root".to_owned(),
-                _ if source.message().contains("no space left") => "free some space on containerd's disk".to_owned(),
+                _ if self.is_no_space() => {
+                    "free some space on the disk of containerd and its snapshotter, and run rpull again: what is there is kept"
+                        .to_owned()
+                }
                 _ => return None,
             },
         })
@@ -208,6 +211,17 @@ impl Error {
     /// Bytes on this machine, or a word about them, that are not what their digest says.
     pub fn is_damage(&self) -> bool {
         matches!(self, Self::Mismatch { .. } | Self::Damaged { .. } | Self::WrongSize { .. })
+    }
+
+    /// Is a disk full, containerd's or ours? containerd has no code for it, only Go's words.
+    pub fn is_no_space(&self) -> bool {
+        match self {
+            Self::Spool(error) => error.is_no_space(),
+            Self::Refused { source, .. } => {
+                ["no space left on device", "disk quota exceeded"].iter().any(|words| source.message().contains(words))
+            }
+            _ => false,
+        }
     }
 
     /// The command line asks for what cannot be.

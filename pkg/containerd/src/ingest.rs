@@ -13,7 +13,7 @@ use tonic::{Code, Status, Streaming};
 
 use crate::{Error, Labels, Session, content::to_wire, lease::Lease};
 
-/// Requests on their way to the socket. Two keep the server busy while the next one is read; each is 1 MiB.
+/// Requests that wait for the socket. One, beside the one that is being sent: the server is kept busy while the next is read.
 const IN_FLIGHT: usize = 1;
 
 /// An open write. Dropping it ends the stream; what was written stays as an ingest until it is aborted.

@@ -53,8 +53,10 @@ pub enum Error {
     /// Not enough room for what is still to come.
     #[error("{} needs {needed} bytes more, {free} are free", dir.display())]
     NoSpace {
-        /// The spool directory.
+        /// A directory on the filesystem that is too small.
         dir: PathBuf,
+        /// Is it the spool, which can be put elsewhere?
+        in_spool: bool,
         /// Bytes still to be written.
         needed: u64,
         /// Bytes free.
@@ -117,6 +119,7 @@ impl Error {
                 _ => Cause::Other,
             },
             Self::Containerd(error) if error.is_usage() => Cause::Usage,
+            Self::Containerd(error) if error.is_no_space() => Cause::Disk,
             Self::Spool(_)
             | Self::NoSpace { .. }
             | Self::Containerd(containerd::Error::Spool(_) | containerd::Error::File { .. }) => Cause::Disk,
@@ -135,7 +138,10 @@ impl Error {
             Self::Spool(error) => error.hint(),
             Self::Containerd(error) => error.hint(),
             Self::Overlaybd(error) => error.hint(),
-            Self::NoSpace { .. } => Some("free some space or point --spool-dir at a larger filesystem".to_owned()),
+            Self::NoSpace { in_spool: true, .. } => {
+                Some("free some space or point --spool-dir at a larger filesystem".to_owned())
+            }
+            Self::NoSpace { in_spool: false, .. } => Some("free some space on that filesystem".to_owned()),
             Self::DiffId { .. } => Some("the image is broken in the registry; build and push it again".to_owned()),
             Self::Gone { .. } | Self::Unproved { .. } => {
                 Some("another client changed the image meanwhile; run rpull again, finished layers are kept".to_owned())

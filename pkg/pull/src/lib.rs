@@ -19,6 +19,7 @@ mod records;
 mod resolve;
 mod run;
 mod scratch;
+mod space;
 mod suspect;
 mod work;
 

@@ -107,6 +107,11 @@ impl Plan {
         Self { layers: planned }
     }
 
+    /// Is any byte of a layer to be written here, or at least linked?
+    pub(crate) fn writes(&self) -> bool {
+        self.layers.iter().any(|layer| layer.action != Action::Keep && layer.origin != Origin::Remote)
+    }
+
     /// Bytes that will come over the network, unless another namespace holds some of them.
     pub(crate) fn bytes_to_fetch(&self) -> u64 {
         self.layers.iter().map(|layer| layer.bytes).sum()

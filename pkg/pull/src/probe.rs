@@ -11,7 +11,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use containerd::{Mount, Session};
+use containerd::{Mount, Prepared, Session};
 use oci::Digest;
 
 use crate::{Error, blocking, overlaybd, scratch::Scratch};
@@ -35,13 +35,19 @@ impl Probe {
     }
 
     /// Does the snapshotter answer? Asked before a long fetch. containerd itself knows what there is, so that only a snapshot to be
-    /// made gets through to the snapshotter.
-    pub(crate) async fn answers(&self) -> Result<(), Error> {
+    /// made gets through to the snapshotter. Answers with the directory of all snapshots where one is to be seen from here: good
+    /// enough to ask for its free space, no more.
+    pub(crate) async fn answers(&self) -> Result<Option<PathBuf>, Error> {
         let key = unique_key();
         let labels = overlaybd::probe_labels(&key);
         let (session, snapshotter, name) = (self.session.clone(), self.snapshotter.clone(), key.clone());
-        self.scratch.make(&key, async move { session.prepare(&snapshotter, &name, None, &labels).await }).await?;
-        self.scratch.remove(&key).await
+        let made = self.scratch.make(&key, async move { session.prepare(&snapshotter, &name, None, &labels).await }).await?;
+        let snapshots = match made {
+            Prepared::Active(mounts) => overlaybd::active_directory(&mounts).ok().filter(|fs| fs.is_dir()),
+            Prepared::Exists => None,
+        };
+        self.scratch.remove(&key).await?;
+        Ok(snapshots.and_then(|fs| fs.ancestors().nth(2).map(Path::to_owned)))
     }
 
     /// The directories of `chain` (chain ids, bottom first), all of them committed.

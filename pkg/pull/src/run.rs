@@ -1,6 +1,7 @@
 //! The story of one pull, in order: resolve, plan, fetch, commit the chain, prove, publish, check again, receipt.
 
 use std::{
+    path::PathBuf,
     pin::pin,
     sync::{
         Arc, Mutex, PoisonError,
@@ -30,6 +31,7 @@ use crate::{
     records,
     resolve::{self, Found},
     scratch::Scratch,
+    space,
     work::{Outcome, Work},
 };
 
@@ -155,9 +157,10 @@ impl Pull<'_> {
         let store = self.open_store().await?;
         let here = inventory::look(session, &store, probe, snapshotter, &image.layers, &self.kinds).await?;
         let plan = Plan::new(&image.layers, &self.kinds, &here.layers, options.lazy);
-        self.check_space(&store, &plan).await?;
-        if plan.bytes_to_fetch() > 0 {
-            probe.answers().await?;
+        self.sweep(&store).await;
+        if plan.writes() {
+            let snapshots = probe.answers().await?;
+            self.check_space(&store, &plan, snapshots).await?;
         }
         progress.emit(&Event::Planned { layers: plan.layers.len(), to_fetch: plan.bytes_to_fetch() });
         documents::write(session, self.reference, image).await?;
@@ -213,24 +216,25 @@ impl Pull<'_> {
     }
 
     /// Is there room for everything still to come? Asked before the first byte, with both numbers in the error.
-    async fn check_space(&self, store: &Store, plan: &Plan) -> Result<(), Error> {
+    async fn check_space(&self, store: &Store, plan: &Plan, snapshots: Option<PathBuf>) -> Result<(), Error> {
         let layers = self.found.image.layers.iter().zip(&plan.layers);
-        let fetches: Vec<_> =
+        let mut fetches: Vec<_> =
             layers.filter(|(_, planned)| planned.origin == Origin::Registry).map(|(layer, _)| layer.descriptor.clone()).collect();
-        let (mut needed, free) = needed_and_free(store, fetches.clone()).await?;
-        for blob in fetches {
-            if needed <= free {
-                return Ok(());
-            }
-            // Another namespace may hold it, which costs no room.
-            if store.adopt(&blob, &Labels::new()).await?.is_some() {
-                needed = needed.saturating_sub(blob.size());
+        let mut looked_at = 0;
+        loop {
+            let (store_here, layers, plan, blobs) =
+                (store.clone(), self.found.image.layers.clone(), plan.clone(), fetches.clone());
+            let snapshots = snapshots.clone();
+            let room = blocking(move || space::check(&store_here, &layers, &plan, &blobs, snapshots.as_deref())).await;
+            let (Err(short @ Error::NoSpace { .. }), Some(blob)) = (&room, fetches.get(looked_at)) else { return room };
+            tracing::debug!(%short, blob = %blob.digest, "does another namespace hold it?");
+            // That would cost no room.
+            if store.adopt(blob, &Labels::new()).await?.is_some() {
+                fetches.remove(looked_at);
+            } else {
+                looked_at += 1;
             }
         }
-        if needed <= free {
-            return Ok(());
-        }
-        Err(Error::NoSpace { dir: store.spool().path().to_owned(), needed, free })
     }
 
     /// The labels containerd's own pull sets when a layer is done (reference 5.4).
@@ -265,16 +269,26 @@ impl Pull<'_> {
         outcome
     }
 
-    /// What a run that ended between COMMIT and the drop of the spool's name left goes, old entries go, and with the last one the
-    /// directory. None of it is worth a failed pull.
-    async fn tidy(&self, store: &Store, outcomes: &[Outcome]) {
+    /// What other pulls left and nobody used for long goes: the room may be needed now. This image's own is still of use, however old.
+    async fn sweep(&self, store: &Store) {
         let (spool, keep) = (store.spool().clone(), self.puller.options.keep_partial);
+        let own: Vec<_> = self.found.image.layers.iter().map(|layer| layer.descriptor.digest).collect();
+        match blocking(move || Ok(spool.sweep(keep, &own)?)).await {
+            Ok(swept) => tracing::debug!(swept, "old spool entries"),
+            // Not worth a failed pull.
+            Err(error) => tracing::info!(%error, "spool not swept"),
+        }
+    }
+
+    /// What a run that ended between COMMIT and the drop of the spool's name left goes, and with the last entry the directory. None
+    /// of it is worth a failed pull.
+    async fn tidy(&self, store: &Store, outcomes: &[Outcome]) {
+        let spool = store.spool().clone();
         let content: Vec<_> = outcomes.iter().filter_map(Outcome::committed).map(Committed::digest).collect();
         let tidied = blocking(move || {
             for digest in content {
                 spool.forget(digest)?;
             }
-            spool.sweep(keep)?;
             Ok(spool.remove_if_empty()?)
         });
         if let Err(error) = tidied.await {
@@ -315,14 +329,4 @@ impl Pull<'_> {
             warnings,
         }
     }
-}
-
-/// Bytes the spool still has to take for these blobs, and bytes free where it is.
-async fn needed_and_free(store: &Store, blobs: Vec<oci::Descriptor>) -> Result<(u64, u64), Error> {
-    let spool = store.spool().clone();
-    blocking(move || {
-        let needed = blobs.iter().map(|blob| spool.needed(blob)).sum::<Result<u64, _>>()?;
-        Ok((needed, spool.free()?))
-    })
-    .await
 }

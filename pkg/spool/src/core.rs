@@ -120,11 +120,11 @@ impl Core {
         self.published.subscribe()
     }
 
-    /// Starts the follower, once.
-    pub(crate) fn start(self: &Arc<Self>) -> Result<(), Error> {
+    /// Starts the follower, once; with `synced` also what writes a large blob back early.
+    pub(crate) fn start(self: &Arc<Self>, synced: bool) -> Result<(), Error> {
         let taken = self.state().prefix.take();
         let Some(prefix) = taken else { return Ok(()) };
-        follower::start(self, prefix, self.size > FLUSH_STEP)
+        follower::start(self, prefix, synced && self.size > FLUSH_STEP)
     }
 
     /// Gives a range to one writer, with the file to write to.

@@ -181,7 +181,7 @@ fn walk(path: &Path) -> Result<File, Error> {
         };
         let directory = File::from(opened.map_err(|error| Error::io("open", &so_far, error))?);
         let metadata = directory.metadata().map_err(|error| Error::io("inspect", &so_far, error))?;
-        if let Some(why) = weakness(&metadata) {
+        if let Some(why) = weakness(metadata.uid(), metadata.mode(), rustix::process::geteuid().as_raw()) {
             return Err(Error::Insecure { path: so_far, why });
         }
         at = Some(directory);
@@ -189,14 +189,37 @@ fn walk(path: &Path) -> Result<File, Error> {
     at.ok_or_else(|| Error::Insecure { path: path.to_owned(), why: "it has no directory above" })
 }
 
-/// Why a directory above the spool cannot be trusted. In a sticky one (`/tmp`) nobody can move what is ours.
-fn weakness(metadata: &Metadata) -> Option<&'static str> {
-    let owner = metadata.uid();
-    if owner != 0 && owner != rustix::process::geteuid().as_raw() {
+/// Why a directory above the spool cannot be trusted by user `me`. In a sticky one (`/tmp`) nobody can move what is ours.
+fn weakness(owner: u32, mode: u32, me: u32) -> Option<&'static str> {
+    if owner != 0 && owner != me {
         Some("it belongs to another user")
-    } else if metadata.mode() & 0o022 != 0 && metadata.mode() & 0o1000 == 0 {
+    } else if mode & 0o022 != 0 && mode & 0o1000 == 0 {
         Some("others can write to it")
     } else {
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_above_is_roots_or_ours_and_nobody_else_can_write_to_it() {
+        let (root, me, other) = (0, 1000, 1001);
+        for (owner, mode, user, trusted) in [
+            (root, 0o755, me, true),
+            (me, 0o700, me, true),
+            (me, 0o755, me, true),
+            (other, 0o755, me, false),
+            (me, 0o755, root, false),
+            (me, 0o775, me, false),
+            (me, 0o757, me, false),
+            (root, 0o777, me, false),
+            (root, 0o1777, me, true),
+            (other, 0o1777, me, false),
+        ] {
+            assert_eq!(weakness(owner, mode, user).is_none(), trusted, "{owner} {mode:o} for {user}");
+        }
     }
 }

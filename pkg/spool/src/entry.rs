@@ -18,12 +18,14 @@ pub(crate) struct Handle {
     blob: Descriptor,
     core: Mutex<Arc<Core>>,
     proof: Mutex<Option<Verified>>,
+    /// Is it written to the disk before it is proved? See [`Spool::unsynced`](crate::Spool::unsynced).
+    synced: bool,
     lock: Arc<Lock>,
 }
 
 impl Entry {
     /// Takes over what an earlier run left, or begins. Reads everything that was left (blocking).
-    pub(crate) fn open(lock: Lock, blob: &Descriptor) -> Result<Self, Error> {
+    pub(crate) fn open(lock: Lock, blob: &Descriptor, synced: bool) -> Result<Self, Error> {
         let core = match resume::open(&lock, blob) {
             Ok(core) => core,
             Err(error) => {
@@ -38,6 +40,7 @@ impl Entry {
             blob: blob.clone(),
             core: Mutex::new(Arc::new(core)),
             proof: Mutex::new(None),
+            synced,
             lock: Arc::new(lock),
         })))
     }
@@ -65,7 +68,7 @@ impl Entry {
     pub fn grant(&self, range: ByteRange) -> Result<Grant, Error> {
         // Held while granting: a restart in between would leave a grant on the old inode.
         let core = self.0.core();
-        core.start()?;
+        core.start(self.0.synced)?;
         Grant::new(self.0.clone(), core.clone(), range)
     }
 
@@ -106,7 +109,7 @@ impl Entry {
     pub async fn prefix(&self, beyond: u64) -> Result<u64, Error> {
         let restarted = Error::Restarted { digest: self.0.blob.digest };
         let core = self.0.core().clone();
-        core.start()?;
+        core.start(self.0.synced)?;
         let mut progress = core.subscribe();
         let progress = progress
             .wait_for(|now| now.hashed != beyond || now.hashed == core.size || now.closed || matches!(now.end, Some(Err(_))))
@@ -125,15 +128,15 @@ impl Entry {
         core.read_at(offset, buffer)
     }
 
-    /// Resolves when all bytes are there and the prefix hash is done. Digest equal: the file is synced, made read-only
-    /// for good, and can no longer be written through any descriptor of ours.
+    /// Resolves when all bytes are there and the prefix hash is done. Digest equal: the file is synced (unless the spool is
+    /// [`unsynced`](crate::Spool::unsynced)), made read-only for good, and can no longer be written through any descriptor of ours.
     ///
     /// # Errors
     /// [`Error::Mismatch`]; the entry is left as it is for [`Entry::restart`].
     pub async fn prove(&self) -> Result<Verified, Error> {
         let restarted = Error::Restarted { digest: self.0.blob.digest };
         let core = self.0.core().clone();
-        core.start()?;
+        core.start(self.0.synced)?;
         let end = core
             .subscribe()
             .wait_for(|now| now.end.is_some() || now.closed)
@@ -170,7 +173,7 @@ impl Handle {
         if !Arc::ptr_eq(&self.core(), core) {
             return Err(Error::Restarted { digest: core.digest });
         }
-        let verified = Verified::seal(core, &self.lock)?;
+        let verified = Verified::seal(core, &self.lock, self.synced)?;
         Ok(proof.insert(verified).clone())
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     fs::File,
+    io,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -28,9 +29,17 @@ pub(crate) struct Lock {
     discarded: AtomicBool,
 }
 
+/// What became of an open lock file.
+enum Claim {
+    Ours(Lock),
+    Theirs,
+    /// It is locked, and nobody will ever find it.
+    Nameless,
+}
+
 impl Lock {
     /// Takes the lock without waiting. `None`: someone else has it.
-    pub(crate) fn try_take(directory: &Arc<Directory>, key: Key) -> Result<Option<Self>, Error> {
+    pub(crate) fn try_take(directory: &Arc<Directory>, key: &Key) -> Result<Option<Self>, Error> {
         let name = key.lock();
         let failed = |error| Error::io("lock", directory.path_of(&name), error);
         loop {
@@ -49,16 +58,26 @@ impl Lock {
                 directory.unlink(&name)?;
                 continue;
             }
-            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => {}
-                Err(Errno::WOULDBLOCK) => return Ok(None),
-                Err(error) => return Err(failed(error.into())),
-            }
-            // The former owner may have removed the name after we opened it: then this lock guards nothing.
-            if directory.leads_to(&name, &file).map_err(failed)? {
-                return Ok(Some(Self { directory: directory.clone(), key, file, discarded: AtomicBool::new(false) }));
+            match Self::claim(directory, key, file).map_err(failed)? {
+                Claim::Ours(lock) => return Ok(Some(lock)),
+                Claim::Theirs => return Ok(None),
+                Claim::Nameless => {}
             }
         }
+    }
+
+    /// Locks an open lock file, without waiting.
+    fn claim(directory: &Arc<Directory>, key: &Key, file: File) -> io::Result<Claim> {
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => return Ok(Claim::Theirs),
+            Err(error) => return Err(error.into()),
+        }
+        // The former owner may have removed the name after we opened it: then this lock guards nothing.
+        if !directory.leads_to(&key.lock(), &file)? {
+            return Ok(Claim::Nameless);
+        }
+        Ok(Claim::Ours(Self { directory: directory.clone(), key: key.clone(), file, discarded: AtomicBool::new(false) }))
     }
 
     /// Notes that the entry is in use, for the sweeper of a later run.
@@ -89,5 +108,34 @@ impl Drop for Lock {
     /// Said, not left to the closing of the descriptor: a child just forked elsewhere may have a copy of it until its exec.
     fn drop(&mut self) {
         rustix::fs::flock(&self.file, FlockOperation::Unlock).ok();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use oci::Digest;
+
+    use super::*;
+
+    /// Safety 3: the waiter has the file open when its owner takes the name away.
+    #[test]
+    fn a_lock_is_taken_only_under_its_name() {
+        let home = tempfile::tempdir().unwrap();
+        let directory = Arc::new(Directory::open(&home.path().join("spool")).unwrap());
+        let key = Key::new(None, Digest::of(b"x"));
+        let opened = || directory.open_file(&key.lock(), OFlags::RDWR | OFlags::CREATE).unwrap();
+        let owner = Lock::try_take(&directory, &key).unwrap().unwrap();
+        let (early, late) = (opened(), opened());
+        assert!(matches!(Lock::claim(&directory, &key, early).unwrap(), Claim::Theirs));
+        owner.discard().unwrap();
+        drop(owner);
+        assert!(matches!(Lock::claim(&directory, &key, late).unwrap(), Claim::Nameless));
+        // Also when the next one has made a new file of that name.
+        let stale = opened();
+        std::fs::remove_file(directory.path_of(&key.lock())).unwrap();
+        let next = Lock::try_take(&directory, &key).unwrap().unwrap();
+        assert!(matches!(Lock::claim(&directory, &key, stale).unwrap(), Claim::Nameless));
+        drop(next);
+        assert!(matches!(Lock::claim(&directory, &key, opened()).unwrap(), Claim::Ours(_)));
     }
 }

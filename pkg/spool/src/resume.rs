@@ -154,3 +154,31 @@ pub(crate) fn digest(file: &File, size: u64) -> io::Result<Digest> {
     }
     Ok(hasher.finish())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, sync::Arc};
+
+    use oci::MediaType;
+
+    use super::*;
+    use crate::{directory::Directory, key::Key};
+
+    /// Safety 1: the names are taken away first, and were one to come back in between, what it names is left alone.
+    #[test]
+    fn nothing_that_is_there_is_ever_begun_upon() {
+        let home = tempfile::tempdir().unwrap();
+        let directory = Arc::new(Directory::open(&home.path().join("spool")).unwrap());
+        let key = Key::new(None, Digest::of(b"x"));
+        let blob = Descriptor::new(MediaType::new(""), Digest::of(b"x"), 1 << 20).unwrap();
+        let lock = Lock::try_take(&directory, &key).unwrap().unwrap();
+        for name in [key.data().to_owned(), key.journal()] {
+            let path = directory.path_of(&name);
+            fs::write(&path, "published").unwrap();
+            assert_eq!(begin(&lock, &blob).err().map(|error| error.kind()), Some(io::ErrorKind::AlreadyExists), "{name}");
+            assert_eq!(fs::read(&path).unwrap(), b"published", "{name}");
+            lock.unlink_data().unwrap();
+        }
+        assert!(begin(&lock, &blob).is_ok());
+    }
+}

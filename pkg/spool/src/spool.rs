@@ -25,6 +25,7 @@ const SAMPLE: &str = "sample-";
 pub struct Spool {
     directory: Arc<Directory>,
     namespace: Option<Namespace>,
+    synced: bool,
 }
 
 impl Spool {
@@ -34,7 +35,15 @@ impl Spool {
     /// # Errors
     /// [`Error::Insecure`] when others could change what lies in it (safety 5).
     pub fn open(dir: &Path, isolated: Option<&Namespace>) -> Result<Self, Error> {
-        Ok(Self { directory: Arc::new(Directory::open(dir)?), namespace: isolated.cloned() })
+        Ok(Self { directory: Arc::new(Directory::open(dir)?), namespace: isolated.cloned(), synced: true })
+    }
+
+    /// The same spool, its entries left in the page cache: for a store that copies the bytes, where the file is dropped as soon as
+    /// they are content and has never to reach the disk. What a power cut takes of it is noticed by the next run as any damage is,
+    /// and [`Verified::link`](crate::Verified::link) syncs before it gives a name.
+    #[must_use]
+    pub fn unsynced(self) -> Self {
+        Self { synced: false, ..self }
     }
 
     /// Where it is, free of symbolic links.
@@ -49,9 +58,9 @@ impl Spool {
     /// [`Error::is_no_space`] when the blob does not fit.
     pub fn try_entry(&self, blob: &Descriptor) -> Result<Option<Entry>, Error> {
         let key = Key::new(self.namespace.as_ref(), blob.digest);
-        let Some(lock) = Lock::try_take(&self.directory, key)? else { return Ok(None) };
+        let Some(lock) = Lock::try_take(&self.directory, &key)? else { return Ok(None) };
         lock.touch()?;
-        Entry::open(lock, blob).map(Some)
+        Entry::open(lock, blob, self.synced).map(Some)
     }
 
     /// Like [`try_entry`](Self::try_entry), but waits until the lock is free. The other's outcome says nothing: plan the
@@ -69,10 +78,14 @@ impl Spool {
         }
     }
 
-    /// Takes away entries, of any namespace, that nobody used for longer than `keep` and whose lock is free. Returns how many.
-    pub fn sweep(&self, keep: Duration) -> Result<usize, Error> {
+    /// Takes away entries, of any namespace, that nobody used for longer than `keep` and whose lock is free, except those of `spare`.
+    /// Returns how many.
+    pub fn sweep(&self, keep: Duration, spare: &[Digest]) -> Result<usize, Error> {
         let names = self.directory.names()?;
-        let keys: BTreeSet<Key> = names.iter().filter_map(|name| Key::of_file(name)).collect();
+        let mut keys: BTreeSet<Key> = names.iter().filter_map(|name| Key::of_file(name)).collect();
+        for digest in spare {
+            keys.remove(&Key::new(self.namespace.as_ref(), *digest));
+        }
         let mut swept = 0;
         for sample in names.iter().filter(|name| name.starts_with(SAMPLE) && self.is_old(&[name.as_str()], keep)) {
             self.directory.unlink(sample)?;
@@ -81,7 +94,7 @@ impl Spool {
             if !self.is_unused(&key, keep) {
                 continue;
             }
-            let Some(lock) = Lock::try_take(&self.directory, key.clone())? else { continue };
+            let Some(lock) = Lock::try_take(&self.directory, &key)? else { continue };
             // Someone may have used it, and gone, before the lock was ours.
             if self.is_unused(&key, keep) {
                 lock.discard()?;
@@ -100,7 +113,7 @@ impl Spool {
         if names.iter().all(|name| self.directory.modified(name).is_none()) {
             return Ok(());
         }
-        match Lock::try_take(&self.directory, key)? {
+        match Lock::try_take(&self.directory, &key)? {
             Some(lock) => lock.discard(),
             None => Ok(()),
         }

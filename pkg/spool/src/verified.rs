@@ -36,6 +36,8 @@ struct Proof {
     digest: Digest,
     size: u64,
     identity: Identity,
+    /// Are the bytes on the disk, as far as it is ours to see to it?
+    synced: bool,
     lock: Option<Arc<Lock>>,
 }
 
@@ -77,12 +79,15 @@ impl Identity {
 }
 
 impl Verified {
-    /// Closes an entry whose prefix hash is right: nothing of ours can write it any more, everything is on the disk.
-    pub(crate) fn seal(core: &Core, lock: &Arc<Lock>) -> Result<Self, Error> {
+    /// Closes an entry whose prefix hash is right: nothing of ours can write it any more and, if it has to be `synced`, everything is
+    /// on the disk.
+    pub(crate) fn seal(core: &Core, lock: &Arc<Lock>, synced: bool) -> Result<Self, Error> {
         core.close_for_writing()?;
         core.read.set_permissions(Permissions::from_mode(resume::PROVED)).map_err(|error| core.io("make read-only", error))?;
-        core.read.sync_all().map_err(|error| core.io("sync", error))?;
-        lock.directory.sync()?;
+        if synced {
+            core.read.sync_all().map_err(|error| core.io("sync", error))?;
+            lock.directory.sync()?;
+        }
         let identity = Identity::of(&core.read).map_err(|error| core.io("inspect", error))?;
         if identity.size != core.size {
             return Err(Error::Changed { path: core.path.clone() });
@@ -93,6 +98,7 @@ impl Verified {
             digest: core.digest,
             size: core.size,
             identity,
+            synced,
             lock: Some(lock.clone()),
         })))
     }
@@ -126,7 +132,15 @@ impl Verified {
         if actual != digest {
             return Err(Error::Mismatch { expected: digest, actual });
         }
-        let verified = Self(Arc::new(Proof { file: Arc::new(file), path: path.to_owned(), digest, size, identity, lock: None }));
+        let verified = Self(Arc::new(Proof {
+            file: Arc::new(file),
+            path: path.to_owned(),
+            digest,
+            size,
+            identity,
+            synced: true,
+            lock: None,
+        }));
         verified.unchanged().map(|()| verified)
     }
 
@@ -154,9 +168,9 @@ impl Verified {
     /// The same proof without the entry's lock, to be kept beyond the entry.
     #[must_use]
     pub fn unlocked(&self) -> Self {
-        let Proof { file, path, digest, size, identity, .. } = &*self.0;
+        let Proof { file, path, digest, size, identity, synced, .. } = &*self.0;
         let (file, path) = (file.clone(), path.clone());
-        Self(Arc::new(Proof { file, path, digest: *digest, size: *size, identity: *identity, lock: None }))
+        Self(Arc::new(Proof { file, path, digest: *digest, size: *size, identity: *identity, synced: *synced, lock: None }))
     }
 
     /// The descriptor that was hashed, once more. Read-only.
@@ -168,8 +182,8 @@ impl Verified {
         self.0.file.try_clone().map_err(|error| Error::io("open", &self.0.path, error))
     }
 
-    /// Gives the file the name `name` in `dir`: a hard link made from the descriptor that was hashed, not from a path. The
-    /// caller syncs `dir`.
+    /// Gives the file the name `name` in `dir`: a hard link made from the descriptor that was hashed, not from a path. Its bytes are
+    /// on the disk before it has the name; the caller syncs `dir`.
     ///
     /// # Errors
     /// [`Error::Changed`] when size or modification time are not those at the proof. [`Error::Io`], whose
@@ -180,6 +194,9 @@ impl Verified {
         let target = || fs::read_link(descriptor_path(dir.as_raw_fd())).unwrap_or_default().join(name);
         if name.contains('/') {
             return Err(Error::io("link to", target(), Errno::INVAL));
+        }
+        if !self.0.synced {
+            self.0.file.sync_all().map_err(|error| Error::io("sync", &self.0.path, error))?;
         }
         let from = descriptor_path(self.0.file.as_raw_fd());
         rustix::fs::linkat(CWD, from, dir, name, AtFlags::SYMLINK_FOLLOW).map_err(|error| Error::io("link to", target(), error))

@@ -53,7 +53,8 @@ struct Shared {
 impl Engine {
     /// An engine that has nothing to do yet.
     pub fn new(limits: Limits, retry: RetryPolicy, progress: Progress) -> Self {
-        let shared = Shared { limits, retry, progress, next_blob: AtomicU64::new(0), driver: OnceLock::new() };
+        let shared =
+            Shared { limits: limits.within_rate(), retry, progress, next_blob: AtomicU64::new(0), driver: OnceLock::new() };
         Self { shared: Arc::new(shared) }
     }
 

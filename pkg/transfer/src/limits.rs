@@ -63,6 +63,20 @@ impl Default for Limits {
     }
 }
 
+/// Bytes per second that each connection has at least when those of the run are limited. 128 KiB: shared among more, each would
+/// pause for seconds between two reads, which is what a stall looks like.
+const RATE_OF_A_CONNECTION: u64 = 128 << 10;
+
+impl Limits {
+    /// No more connections than a limited rate is enough for.
+    pub(crate) fn within_rate(self) -> Self {
+        let Some(rate) = self.rate else { return self };
+        let enough = usize::try_from(rate.get() / RATE_OF_A_CONNECTION).unwrap_or(usize::MAX);
+        let enough = NonZeroUsize::new(enough).unwrap_or(NonZeroUsize::MIN);
+        Self { max_connections: self.max_connections.min(enough), ..self }
+    }
+}
+
 /// How often and how late a failed request is made again.
 #[derive(Clone, Debug)]
 pub struct RetryPolicy {
@@ -102,5 +116,18 @@ impl RetryPolicy {
     pub(crate) fn pause(&self, attempts: u32, rng: &mut fastrand::Rng) -> Duration {
         let doubled = self.first_pause.saturating_mul(1 << attempts.saturating_sub(1).min(16));
         doubled.min(self.longest_pause).mul_f64(0.5 + rng.f64() / 2.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_rate_is_shared_by_few_connections() {
+        for (rate, connections) in [(0, 32), (64 << 10, 1), (1 << 20, 8), (100 << 20, 32), (u64::MAX, 32)] {
+            let limits = Limits { rate: NonZeroU64::new(rate), ..Limits::default() }.within_rate();
+            assert_eq!(limits.max_connections.get(), connections, "{rate}");
+        }
     }
 }

@@ -140,6 +140,14 @@ pub(crate) struct Args {
     #[arg(help_heading = "Pull", long, value_name = "SIZE", default_value = "8M", value_parser = value::range_size)]
     pub(crate) range_size: NonZeroU64,
 
+    /// Bytes per second for the whole pull, with a suffix K, M or G; 0 for no limit
+    #[arg(help_heading = "Pull", long, value_name = "RATE", default_value = "0", value_parser = value::rate)]
+    pub(super) limit_rate: u64,
+
+    /// How long to keep what an unfinished pull left in the spool, counted from its last use
+    #[arg(help_heading = "Pull", long, value_name = "DURATION", default_value = "7d", value_parser = value::age)]
+    pub(crate) keep_partial: Duration,
+
     /// Directory for blobs that are not proved yet; beside the content store when not given
     #[arg(help_heading = "Pull", long, value_name = "DIR", value_parser = path())]
     pub(crate) spool_dir: Option<PathBuf>,

@@ -36,6 +36,7 @@ fn defaults_are_those_of_ctr_rpull() {
     assert_eq!(args.snapshotter, "overlaybd");
     assert_eq!((args.timeout(), args.connect_timeout()), (None, Duration::from_secs(10)));
     assert_eq!((args.max_connections.get(), args.range_size.get(), args.store), (32, 8 << 20, Store::Auto));
+    assert_eq!((args.limit_rate(), args.keep_partial), (None, Duration::from_secs(7 * 24 * 3600)));
     assert!(args.labels().is_empty() && args.user.is_none() && args.refresh.is_none() && args.hosts_dir.is_none());
     assert!(args.platform.is_none() && args.spool_dir.is_none() && args.receipt.is_none());
     assert!(args.tlscacert.is_none() && args.client_certificate().is_none());
@@ -84,6 +85,9 @@ fn every_flag_arrives() {
         "1",
         "--range-size",
         "1M",
+        "--limit-rate",
+        "100M",
+        "--keep-partial=1d12h",
         "--spool-dir",
         "/s",
         "--receipt",
@@ -99,6 +103,7 @@ fn every_flag_arrives() {
     assert_eq!((args.spool_dir, args.receipt), (Some("/s".into()), Some("/r".into())));
     assert_eq!(args.platform.unwrap().to_string(), "linux/arm64");
     assert_eq!((args.store, args.max_connections.get(), args.range_size.get()), (Store::Direct, 1, 1 << 20));
+    assert_eq!((args.limit_rate, args.keep_partial), (100 << 20, Duration::from_secs(36 * 3600)));
     assert!(good(&["--lazy"]).lazy);
 }
 
@@ -154,6 +159,8 @@ fn what_cannot_be_followed_is_refused_with_a_hint() {
         (&["--timeout", "5", "r/a:1"], "invalid value '5' for '--timeout <DURATION>': no unit behind 5", "1h30m"),
         (&["--timeout", "-5s", "r/a:1"], "must not be negative", "1h30m"),
         (&["--range-size", "1", "r/a:1"], "not from 64K to 1G", "8M"),
+        (&["--limit-rate", "1", "r/a:1"], "slower than 64K", "100M"),
+        (&["--keep-partial", "week", "r/a:1"], "unknown unit", "7d"),
         (&["--max-connections", "0", "r/a:1"], "invalid value '0' for '--max-connections <N>'", "rpull --help"),
         (&["--store", "dirct", "r/a:1"], "invalid value 'dirct' for '--store <auto|direct|api>'", "did you mean direct?"),
         (&["--label", "=v", "r/a:1"], "no key", "KEY=VALUE"),

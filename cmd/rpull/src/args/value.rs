@@ -4,6 +4,8 @@ use std::{fmt, num::NonZeroU64, time::Duration};
 
 /// Smallest and largest range. Below, the round trips are all there is; above, nothing is left to resume or to steal.
 const RANGE_SIZES: std::ops::RangeInclusive<u64> = 64 << 10..=1 << 30;
+/// Slowest limit. Below, the pauses of our own making could not be told from a registry that stalls.
+const SLOWEST: u64 = 64 << 10;
 /// containerd refuses longer labels (`labels.Validate`).
 const MAX_LABEL: usize = 4096;
 
@@ -24,7 +26,16 @@ impl std::error::Error for ValueError {}
 
 /// Go's `time.ParseDuration`: `1h30m`, `1.5s`, `100ms`, `0`. Negative ones make no sense for a time limit.
 pub(super) fn duration(text: &str) -> Result<Duration, ValueError> {
-    let refused = |why: String| ValueError { why, hint: "durations are written as 90s, 1.5s, 1h30m, 100ms, or 0 for none" };
+    parse_duration(text, None, "durations are written as 90s, 1.5s, 1h30m, 100ms, or 0 for none")
+}
+
+/// The same with `d` for days of 24 hours, which nobody wants to write as hours.
+pub(super) fn age(text: &str) -> Result<Duration, ValueError> {
+    parse_duration(text, Some("d"), "written as 7d, 36h, 1d12h, or 0 to keep nothing")
+}
+
+fn parse_duration(text: &str, day: Option<&str>, hint: &'static str) -> Result<Duration, ValueError> {
+    let refused = |why: String| ValueError { why, hint };
     let malformed = || refused("not a duration".to_owned());
     let negative = text.starts_with('-');
     let mut rest = text.strip_prefix(['-', '+']).unwrap_or(text);
@@ -48,6 +59,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, ValueError> {
             "s" => 1_000_000_000,
             "m" => 60_000_000_000,
             "h" => 3_600_000_000_000,
+            unit if day == Some(unit) => 86_400_000_000_000,
             other => return Err(refused(format!("unknown unit {other:?}"))),
         };
         total += decimal(number, nanoseconds).ok_or_else(malformed)?;
@@ -79,19 +91,28 @@ fn decimal(number: &str, unit: u128) -> Option<u128> {
 pub(super) fn range_size(text: &str) -> Result<NonZeroU64, ValueError> {
     let hint = "sizes are bytes with an optional suffix K, M or G, from 64K to 1G, for example 8M";
     let refused = |why: &str| ValueError { why: why.to_owned(), hint };
+    let bytes = bytes(text).ok_or_else(|| refused("not a size"))?;
+    NonZeroU64::new(bytes).filter(|bytes| RANGE_SIZES.contains(&bytes.get())).ok_or_else(|| refused("not from 64K to 1G"))
+}
+
+/// Bytes per second, written like a size; 0 for no limit.
+pub(super) fn rate(text: &str) -> Result<u64, ValueError> {
+    let hint = "rates are bytes per second with an optional suffix K, M or G, for example 100M, or 0 for no limit";
+    let refused = |why: &str| ValueError { why: why.to_owned(), hint };
+    let rate = bytes(text).ok_or_else(|| refused("not a rate"))?;
+    if (1..SLOWEST).contains(&rate) { Err(refused("slower than 64K")) } else { Ok(rate) }
+}
+
+/// A number with an optional suffix K, M or G, 1024-based. What overflows is as large as can be.
+fn bytes(text: &str) -> Option<u64> {
     let (number, shift) = match text.as_bytes().last() {
         Some(b'k' | b'K') => (&text[..text.len() - 1], 10),
         Some(b'm' | b'M') => (&text[..text.len() - 1], 20),
         Some(b'g' | b'G') => (&text[..text.len() - 1], 30),
         _ => (text, 0),
     };
-    if number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(refused("not a size"));
-    }
-    // What overflows is too large as well.
-    let bytes = number.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift));
-    let bytes = bytes.filter(|bytes| RANGE_SIZES.contains(bytes)).and_then(NonZeroU64::new);
-    bytes.ok_or_else(|| refused("not from 64K to 1G"))
+    let digits = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    digits.then(|| number.parse::<u64>().map_or(u64::MAX, |number| number.saturating_mul(1 << shift)))
 }
 
 /// `key=value`; a key alone has the value `true` (reference 1.2). Commas do not separate.
@@ -183,6 +204,32 @@ mod tests {
     }
 
     #[test]
+    fn a_rate_is_written_like_a_size_and_has_no_upper_bound() {
+        for (text, rate) in [("100M", 100 << 20), ("64k", 64 << 10), ("10G", 10 << 30), ("0", 0), ("65536", 65536)] {
+            assert_eq!(super::rate(text), Ok(rate), "{text}");
+        }
+        for (text, why) in
+            [("", "not a rate"), ("100MB", "not a rate"), ("1.5M", "not a rate"), ("-1", "not a rate"), ("63K", "64K")]
+        {
+            assert!(super::rate(text).unwrap_err().why.contains(why), "{text}");
+        }
+        assert_eq!(super::rate("99999999999999999999G"), Ok(u64::MAX));
+    }
+
+    #[test]
+    fn an_age_may_be_written_in_days() {
+        const DAY: u64 = 24 * 3600;
+        for (text, seconds) in
+            [("7d", 7 * DAY), ("1.5d", 36 * 3600), ("1d12h30m", 36 * 3600 + 1800), ("36h", 36 * 3600), ("0", 0)]
+        {
+            assert_eq!(age(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for text in ["7", "7D", "7days", "d", "-1d", "200000d", ""] {
+            assert!(age(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
     fn labels_are_split_at_the_first_equals_sign() {
         for (text, key, value) in [("a=1,b=2", "a", "1,b=2"), ("a", "a", "true"), ("a=", "a", ""), ("a.b/c=d e", "a.b/c", "d e")]
         {
@@ -196,7 +243,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn any_text_is_parsed_or_refused(text in "\\PC*|[0-9.a-z+-]{0,30}") {
-            let _ = (duration(&text), range_size(&text), label(&text));
+            let _ = (duration(&text), age(&text), range_size(&text), rate(&text), label(&text));
         }
     }
 }

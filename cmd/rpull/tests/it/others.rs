@@ -9,7 +9,7 @@ use std::{
 };
 
 use testkit::{
-    fault::{Content, Server},
+    fault::Server,
     image::{Blob, Image, Layer},
 };
 
@@ -18,7 +18,7 @@ use crate::stage::{COMMITTED, Output, Stage, chain_of, daemons, eventually, fini
 /// An image whose last layer takes its time, and the server that has it.
 struct Slow {
     image: Image,
-    _server: Server,
+    server: Server,
     reference: String,
 }
 
@@ -28,13 +28,9 @@ impl Slow {
         let small = [seed, seed + 1].map(|seed| Layer::overlaybd(Blob { seed, data: 64 << 10 }));
         let large = Layer::overlaybd(Blob { seed: seed + 2, data: 1 << 20 });
         let image = Image::new(small.into_iter().chain([large]).collect());
-        let mut server = Server::builder().manifest("1", image.media_type(), &image.manifest());
-        for bytes in image.layers().iter().map(Layer::bytes).chain([image.config()]) {
-            server = server.blob(&Content::bytes(bytes));
-        }
-        let server = server.rate(300_000.0).start();
+        let server = Server::builder().image("1", &image).rate(300_000.0).start();
         let reference = format!("{}/slow:1", server.address());
-        Self { image, _server: server, reference }
+        Self { image, server, reference }
     }
 
     /// Begins a pull and waits until the lower layers are committed and the last is on its way.
@@ -247,21 +243,30 @@ fn a_published_file_is_never_written_to_again() {
     }
 }
 
-/// Two pulls of one image at the same time: each blob crosses the network once (safety 3).
+/// Safety 3: three pulls of one image at the same time, in two namespaces. Each blob is sent once, and those who wait say so.
 #[test]
-fn two_pulls_of_one_image_share_the_work() {
+fn pulls_of_one_image_at_the_same_time_share_the_work() {
     on_each_daemon("at-once", |stage| {
-        let slow = Slow::new(580);
-        let pull = |namespace: &'static str| {
-            let (stage, reference) = (stage.in_namespace(namespace), slow.reference.clone());
-            std::thread::spawn(move || stage.pull([reference]))
-        };
-        let pulls = [pull("at-once"), pull("at-once"), pull("at-once-2")];
-        let receipts = pulls.map(|pull| pull.join().expect("a pull succeeds"));
-        stage.assert_whole(&slow.reference, &slow.image);
-        stage.in_namespace("at-once-2").assert_whole(&slow.reference, &slow.image);
-        let fetched: u64 = receipts.iter().map(network).sum();
-        assert_eq!(fetched, size_of(&slow.image), "{receipts:#?}");
+        for (store, seed) in [("direct", 580), ("api", 584)] {
+            let slow = Slow::new(seed);
+            // On one connection nothing is asked for that another one brings in the end.
+            let flags = ["--store", store, "--max-connections", "1", &slow.reference];
+            let start = |namespace: &str| {
+                let mut command = stage.in_namespace(namespace).command(flags);
+                command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+            };
+            let outputs = [start("at-once"), start("at-once"), start("at-once-2")].map(finish);
+            outputs.iter().for_each(Output::succeeds);
+            stage.assert_whole(&slow.reference, &slow.image);
+            stage.in_namespace("at-once-2").assert_whole(&slow.reference, &slow.image);
+            let configs = 3 * slow.image.config().len() as u64;
+            assert_eq!(slow.server.count().body_bytes, size_of(&slow.image) + configs, "{outputs:#?}");
+            let large = slow.image.layers()[2].digest.hex();
+            let says = format!("{}: waiting for another rpull", &large[..12]);
+            let waited = outputs.iter().filter(|output| output.stdout.contains(&says)).count();
+            assert!(waited > 0, "{outputs:#?}");
+            stage.assert_not_in_spool(&slow.image);
+        }
     });
 }
 

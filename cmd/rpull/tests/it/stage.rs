@@ -358,6 +358,16 @@ impl Stage {
         }
     }
 
+    /// Asserts that the spool has nothing of these layers. Other tests on the stage may have something there.
+    #[track_caller]
+    pub(crate) fn assert_not_in_spool(&self, image: &Image) {
+        let names = std::fs::read_dir(self.spool()).into_iter().flatten().flatten();
+        let names: Vec<String> = names.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        let left: Vec<_> =
+            image.layers().iter().flat_map(|layer| names.iter().filter(|name| name.contains(&layer.digest.hex()))).collect();
+        assert!(left.is_empty(), "{left:?} are left in the spool");
+    }
+
     /// Asserts that there is no record of that name and no unfinished snapshot. An ingest may be left: it goes with its lease, or
     /// when the next client wants its ref.
     #[track_caller]

@@ -4,7 +4,7 @@ use std::{fs, process::Stdio, time::Duration};
 
 use rustix::process::{Pid, Signal, kill_process};
 use testkit::{
-    fault::{Content, Fault, Server},
+    fault::{Fault, Server},
     image::{Blob, Image, Layer},
 };
 
@@ -26,11 +26,13 @@ impl Halting {
     fn new(seed: u64) -> Self {
         let image = Image::new(vec![Layer::overlaybd(Blob { seed, data: 2 * ARRIVES })]);
         let large = |size: u64| size > ARRIVES;
-        let stuck = serve(&image).faults(move |request| {
+        let serve = || Server::builder().image("1", &image);
+        let stuck = serve().faults(move |request| {
             let behind = request.range.is_none_or(|(start, _)| start >= ARRIVES);
             (large(request.size) && behind).then_some(Fault::Stall { after: 0 })
         });
-        Self { stuck: stuck.start(), whole: serve(&image).start(), image }
+        let (stuck, whole) = (stuck.start(), serve().start());
+        Self { image, stuck, whole }
     }
 
     fn size(&self) -> u64 {
@@ -56,14 +58,6 @@ impl Halting {
         assert_eq!(network(&receipt) + kept, self.size(), "{receipt:#}");
         stage.assert_whole(&reference, &self.image);
     }
-}
-
-fn serve(image: &Image) -> testkit::fault::Builder {
-    let mut server = Server::builder().manifest("1", image.media_type(), &image.manifest());
-    for bytes in image.layers().iter().map(Layer::bytes).chain([image.config()]) {
-        server = server.blob(&Content::bytes(bytes));
-    }
-    server
 }
 
 /// Bytes on the disk of the layer's spool entry.

@@ -4,13 +4,16 @@ use std::{
     ffi::OsStr,
     fs,
     os::unix::fs::{FileExt as _, PermissionsExt as _, symlink},
-    path::{Path, PathBuf},
+    path::Path,
     process::Command,
 };
 
 use testkit::{Daemons, image::Layer};
 
-use crate::stage::{Stage, chain_of, each, inode, native, network, on_each_daemon, say, size_of};
+use crate::{
+    mounted::Mounted,
+    stage::{Stage, chain_of, each, inode, native, network, on_each_daemon, say, size_of},
+};
 
 /// Safety 9: a blob of another namespace is hashed and costs no network, in either store.
 #[test]
@@ -296,26 +299,4 @@ fn payload(layer: &Layer) -> Vec<u8> {
     let header = String::from_utf8_lossy(&bytes[512..1024]).into_owned();
     let size: usize = header.split("size=").nth(1).unwrap().split('\n').next().unwrap().parse().unwrap();
     bytes[1536..1536 + size].to_vec()
-}
-
-/// Something mounted for as long as this lives.
-struct Mounted(PathBuf);
-
-impl Mounted {
-    /// Runs `mount` with these arguments and the place. `None`, said aloud, where mounting is not permitted.
-    fn on(path: &Path, args: &[&OsStr]) -> Option<Self> {
-        let output = Command::new("mount").args(args).arg(path).output().expect("mount runs");
-        if output.status.success() {
-            return Some(Self(path.to_owned()));
-        }
-        say(&format!("NOT TESTED, mount is not permitted: {}", String::from_utf8_lossy(&output.stderr)));
-        None
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        let status = Command::new("umount").arg("--lazy").arg(&self.0).status();
-        assert!(status.is_ok_and(|status| status.success()), "{} stays mounted", self.0.display());
-    }
 }

@@ -207,6 +207,9 @@ impl Session {
                 (Ok(_), _) if isolated.is_some() => Err("containerd's content policy is isolated".to_owned()),
                 (Ok(root), _) => Blobs::open(root, &spool, known),
             };
+            // What is streamed to containerd is on the disk when containerd has synced it; once by us as well would only take the
+            // disk away from it.
+            let spool = if direct.is_ok() { spool } else { spool.unsynced() };
             Ok::<_, Error>((spool, direct))
         };
         let (spool, direct) = blocking(open).await?;
@@ -245,6 +248,11 @@ impl Store {
     /// Why it is this one, for the receipt.
     pub fn why(&self) -> &str {
         &self.why
+    }
+
+    /// The content root, where it was proved to be in reach.
+    pub fn content_root(&self) -> Option<&Path> {
+        self.root.as_deref()
     }
 
     /// The spool that goes with it.

@@ -16,6 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 pub(crate) struct Daemon {
     child: Child,
+    command: Command,
     dir: TempDir,
     root: PathBuf,
 }
@@ -57,22 +58,20 @@ impl Daemon {
                 'io.containerd.tracing.processor.v1.otlp', 'io.containerd.snapshotter.v1.devmapper'",
         );
         std::fs::write(path("config.toml"), config).unwrap();
-        let log = std::fs::File::create(path("log")).unwrap();
-        let child = command
-            .args(["--config", &path("config.toml")])
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap_or_else(|error| panic!("{binary}: {error}"));
-        let daemon = Self { child, dir, root };
+        command.args(["--config", &path("config.toml")]);
+        let child = spawn(&mut command, dir.path());
+        let daemon = Self { child, command, dir, root };
+        daemon.answers(binary).await;
+        daemon
+    }
+
+    async fn answers(&self, binary: &str) {
         let started = tokio::time::Instant::now();
-        while let Err(error) = daemon.try_session("default").await {
-            let log = || std::fs::read_to_string(path_of(&daemon, "log")).unwrap_or_default();
+        while let Err(error) = self.try_session("default").await {
+            let log = || std::fs::read_to_string(path_of(self, "log")).unwrap_or_default();
             assert!(started.elapsed() < PATIENCE, "{binary} does not come up: {error}\n{}", log());
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        daemon
     }
 
     pub(crate) fn address(&self) -> String {
@@ -90,6 +89,13 @@ impl Daemon {
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// Ends it as [`Self::kill`] does and starts it again on the same root and socket.
+    pub(crate) async fn restart(&mut self) {
+        self.kill();
+        self.child = spawn(&mut self.command, self.dir.path());
+        self.answers("the daemon started again").await;
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -126,6 +132,12 @@ impl Drop for Daemon {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn spawn(command: &mut Command, dir: &Path) -> Child {
+    let log = std::fs::File::options().create(true).append(true).open(dir.join("log")).unwrap();
+    command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+    command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"))
 }
 
 fn path_of(daemon: &Daemon, name: &str) -> PathBuf {

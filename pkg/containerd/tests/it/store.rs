@@ -289,6 +289,52 @@ async fn a_ref_held_by_another_client_is_waited_for_and_then_taken_over() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_containerd_that_restarts_in_the_middle_of_an_upload_gets_all_of_it() {
+    for binary in binaries() {
+        let mut daemon = Daemon::start(&binary).await;
+        let (_session, store) = daemon.store("default", StoreChoice::Api).await;
+        let bytes = random_bytes(5 << 20);
+        let entry = entry(&store, &bytes);
+        let upload = store.begin(&entry);
+        write(&entry, &bytes, 0..3 << 20);
+        eventually("the first part reaches containerd", async || ingested(&daemon) == 3 << 20).await;
+        daemon.restart().await;
+        write(&entry, &bytes, 3 << 20..bytes.len());
+        let proved = entry.prove().await.unwrap();
+        let committed = upload.commit(&proved, &no_labels()).await.unwrap();
+        assert_eq!(committed.how(), How::Hashed);
+        assert_eq!(std::fs::read(daemon.blob(committed.digest())).unwrap(), bytes);
+        assert_eq!(ingested(&daemon), 0, "what the first stream sent is gone");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_containerd_that_goes_away_is_named_and_what_was_fetched_stays() {
+    for binary in binaries() {
+        let mut daemon = Daemon::start(&binary).await;
+        let (_session, store) = daemon.store("default", StoreChoice::Api).await;
+        let bytes = random_bytes(2 << 20);
+        let entry = entry(&store, &bytes);
+        let upload = store.begin(&entry);
+        write(&entry, &bytes, 0..1 << 20);
+        eventually("the first part reaches containerd", async || ingested(&daemon) == 1 << 20).await;
+        daemon.kill();
+        write(&entry, &bytes, 1 << 20..bytes.len());
+        let proved = entry.prove().await.unwrap();
+        let error = upload.commit(&proved, &no_labels()).await.unwrap_err();
+        assert!(matches!(error, Error::Silent { .. }) && error.to_string().contains(&daemon.address()), "{error:?}");
+        drop((proved, entry));
+
+        daemon.restart().await;
+        let (_session, store) = daemon.store("default", StoreChoice::Api).await;
+        let entry = self::entry(&store, &bytes);
+        assert_eq!(entry.missing(), [], "nothing has to be fetched again");
+        let committed = store.commit(&entry.prove().await.unwrap(), &no_labels()).await.unwrap();
+        assert_eq!(std::fs::read(daemon.blob(committed.digest())).unwrap(), bytes);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_a_failed_pull_sent_is_taken_back() {
     for binary in binaries() {
         let daemon = Daemon::start(&binary).await;

@@ -173,6 +173,19 @@ async fn a_file_without_the_owner_write_bit_is_never_written() {
 }
 
 #[tokio::test]
+async fn a_file_with_another_name_is_never_written() {
+    let bench = Bench::new();
+    bench.interrupted();
+    let other = bench.home.path().join("other");
+    rustix::fs::link(bench.data(), &other).unwrap();
+    let before = fs::read(&other).unwrap();
+
+    assert_eq!(bench.entry().resumed(), 0);
+    assert_eq!(bench.finish().await, bench.bytes);
+    assert_eq!(fs::read(&other).unwrap(), before);
+}
+
+#[tokio::test]
 async fn a_file_of_another_owner_is_never_written() {
     if !is_root() {
         return; // Only root can give a file away.

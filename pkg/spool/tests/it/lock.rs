@@ -142,10 +142,10 @@ async fn the_lock_is_never_held_twice_while_owners_come_and_go() {
 fn sweeps_what_nobody_used_for_long() {
     let bench = Bench::new();
     bench.interrupted();
-    assert_eq!(bench.spool.sweep(WEEK).unwrap(), 0);
+    assert_eq!(bench.spool.sweep(WEEK, &[]).unwrap(), 0);
     age(&bench);
     fs::write(bench.spool.path().join("note"), "not ours").unwrap();
-    assert_eq!(bench.spool.sweep(WEEK).unwrap(), 1);
+    assert_eq!(bench.spool.sweep(WEEK, &[]).unwrap(), 1);
     assert_eq!(names(bench.spool.path()), ["note"]);
 }
 
@@ -155,10 +155,10 @@ fn sweeps_nothing_that_is_in_use() {
     bench.interrupted();
     let entry = bench.entry();
     age(&bench);
-    assert_eq!(bench.spool.sweep(WEEK).unwrap(), 0);
+    assert_eq!(bench.spool.sweep(WEEK, &[]).unwrap(), 0);
     assert!(bench.data().exists());
     drop(entry);
-    assert_eq!(bench.spool.sweep(WEEK).unwrap(), 1);
+    assert_eq!(bench.spool.sweep(WEEK, &[]).unwrap(), 1);
 }
 
 #[test]
@@ -167,7 +167,27 @@ fn opening_an_entry_counts_as_use() {
     bench.interrupted();
     age(&bench);
     drop(bench.entry());
-    assert_eq!(bench.spool.sweep(WEEK).unwrap(), 0);
+    assert_eq!(bench.spool.sweep(WEEK, &[]).unwrap(), 0);
+}
+
+#[tokio::test]
+async fn opening_an_entry_that_is_only_read_counts_as_use_too() {
+    let bench = Bench::new();
+    drop(bench.proved().await);
+    age(&bench);
+    drop(bench.entry());
+    assert_eq!(bench.spool.sweep(WEEK, &[]).unwrap(), 0);
+}
+
+#[test]
+fn sweeps_nothing_that_is_wanted_now() {
+    let bench = Bench::new();
+    bench.interrupted();
+    age(&bench);
+    assert_eq!(bench.spool.sweep(WEEK, &[bench.blob.digest]).unwrap(), 0);
+    assert_eq!(bench.entry().resumed(), 2 * MIB as u64);
+    age(&bench);
+    assert_eq!(bench.spool.sweep(WEEK, &[Digest::of(b"another")]).unwrap(), 1);
 }
 
 #[tokio::test]
@@ -208,7 +228,7 @@ async fn what_a_killed_replacement_left_goes_with_its_entry() {
     age(&bench);
     fs::write(bench.spool.path().join("sample-1"), "").unwrap();
     File::open(bench.spool.path().join("sample-1")).unwrap().set_modified(SystemTime::now() - 2 * WEEK).unwrap();
-    bench.spool.sweep(WEEK).unwrap();
+    bench.spool.sweep(WEEK, &[]).unwrap();
     assert!(names(bench.spool.path()).is_empty(), "and else the sweep does");
 }
 

@@ -31,7 +31,7 @@ fn a_spool_that_others_can_reach_is_refused() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("spool");
     fs::DirBuilder::new().mode(0o700).create(&path).unwrap();
-    for open in [0o777, 0o1777, 0o755, 0o770] {
+    for open in [0o777, 0o1777, 0o755, 0o770, 0o710, 0o720, 0o740, 0o701, 0o702, 0o704] {
         mode(&path, open);
         assert_eq!(refused(&path), "others have access to it, its mode must be 0700");
     }
@@ -44,7 +44,7 @@ fn a_spool_below_a_directory_that_others_can_write_is_refused() {
     let home = tempfile::tempdir().unwrap();
     let above = home.path().join("above");
     fs::create_dir(&above).unwrap();
-    for open in [0o777, 0o775] {
+    for open in [0o777, 0o775, 0o757] {
         mode(&above, open);
         assert_eq!(refused(&above.join("spool")), "others can write to it");
         assert!(!above.join("spool").exists());
@@ -86,7 +86,13 @@ fn a_name_that_leads_up_is_no_spool() {
 #[tokio::test]
 async fn a_journal_that_cannot_be_ours_is_dropped() {
     type Meddle = fn(&Bench);
-    let cases: [(&str, Meddle); 5] = [
+    let cases: [(&str, Meddle); 7] = [
+        ("without the owner's write bit", |bench| mode(&bench.journal(), 0o400)),
+        ("of another version", |bench| {
+            let mut bytes = fs::read(bench.journal()).unwrap();
+            bytes[7] += 1;
+            fs::write(bench.journal(), bytes).unwrap();
+        }),
         ("larger than 1 MiB", |bench| {
             fs::OpenOptions::new().append(true).open(bench.journal()).unwrap().write_all(&vec![0; MIB]).unwrap();
         }),
@@ -131,4 +137,18 @@ fn isolated_namespaces_do_not_share_entries() {
     drop(entry);
     assert_eq!(one.try_entry(&bench.blob).unwrap().unwrap().resumed(), MIB as u64);
     assert_eq!(bench.entry().resumed(), 2 * MIB as u64);
+}
+
+#[test]
+fn a_spool_that_was_moved_is_used_where_it_is_and_not_what_took_its_place() {
+    let bench = Bench::new();
+    let moved = bench.home.path().join("moved");
+    fs::rename(bench.spool.path(), &moved).unwrap();
+    fs::create_dir(bench.spool.path()).unwrap();
+    bench.interrupted();
+    assert!(names(bench.spool.path()).is_empty());
+    assert_eq!(names(&moved).len(), 3);
+    bench.spool.sweep(std::time::Duration::ZERO, &[bench.blob.digest]).unwrap();
+    bench.spool.forget(bench.blob.digest).unwrap();
+    assert!(names(&moved).is_empty());
 }

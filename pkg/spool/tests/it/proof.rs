@@ -32,6 +32,41 @@ async fn a_proved_blob_is_linked_read_only_and_the_same_inode() {
     assert_eq!(fs::read(blob).unwrap(), bench.bytes);
 }
 
+/// Does the disk have all bytes of the file, as the filesystem tells it? Reserved space counts as unwritten until they are there.
+fn is_on_disk(path: &std::path::Path) -> Option<bool> {
+    let told = std::process::Command::new("/usr/sbin/filefrag").arg("-v").arg(path).output().ok()?;
+    told.status.success().then(|| !String::from_utf8_lossy(&told.stdout).contains("unwritten"))
+}
+
+#[tokio::test]
+async fn a_blob_is_on_the_disk_before_it_has_a_name_and_an_unsynced_one_not_earlier() {
+    let bench = Bench::new();
+    let _verified = bench.proved().await;
+    // A filesystem that does not tell.
+    let Some(synced) = is_on_disk(&bench.data()) else { return };
+    assert!(synced);
+
+    let bench = Bench::new();
+    let bench = Bench { spool: bench.spool.clone().unsynced(), ..bench };
+    let verified = bench.proved().await;
+    assert_eq!(is_on_disk(&bench.data()), Some(false), "the disk is left alone");
+    let home = File::open(bench.home.path()).unwrap();
+    verified.link(home.as_fd(), "blob").unwrap();
+    assert_eq!(is_on_disk(&bench.home.path().join("blob")), Some(true));
+}
+
+#[tokio::test]
+async fn what_an_unsynced_run_left_is_synced_by_one_that_gives_it_a_name() {
+    let bench = Bench::new();
+    let left = Bench { spool: bench.spool.clone().unsynced(), ..bench };
+    drop(left.proved().await);
+    let bench = Bench { spool: Spool::open(left.spool.path(), None).unwrap(), ..left };
+    let entry = bench.entry();
+    assert_eq!(entry.resumed(), bench.bytes.len() as u64);
+    let _verified = entry.prove().await.unwrap();
+    assert_ne!(is_on_disk(&bench.data()), Some(false));
+}
+
 #[tokio::test]
 async fn a_proved_blob_is_open_for_writing_nowhere() {
     let bench = Bench::new();
@@ -61,6 +96,16 @@ async fn bytes_that_changed_after_the_proof_are_not_linked() {
     let error = verified.link(File::open(bench.home.path()).unwrap().as_fd(), "blob").unwrap_err();
     assert!(matches!(error, spool::Error::Changed { .. }));
     assert!(!bench.home.path().join("blob").exists());
+}
+
+#[tokio::test]
+async fn a_file_that_is_longer_than_its_blob_is_not_proved() {
+    let bench = Bench::new();
+    let entry = bench.entry();
+    let mut other = fs::OpenOptions::new().append(true).open(bench.data()).unwrap();
+    io::Write::write_all(&mut other, b"more").unwrap();
+    fill(&entry, &bench.bytes);
+    assert!(matches!(entry.prove().await, Err(spool::Error::Changed { .. })));
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
-//! Bytes to serve: kept, or made from their offset so that large blobs take no memory.
+//! Bytes to serve: kept, or read from a file or made from their offset so that large blobs take no memory.
 
-use std::sync::Arc;
+use std::{fs::File, os::unix::fs::FileExt, sync::Arc};
 
 use oci::{Digest, Hasher};
 
@@ -15,6 +15,7 @@ pub struct Content(Kind);
 enum Kind {
     Bytes(Arc<[u8]>),
     Random { seed: u64, size: u64 },
+    File { file: Arc<File>, size: u64, digest: Digest },
 }
 
 impl Content {
@@ -28,16 +29,25 @@ impl Content {
         Self(Kind::Random { seed, size })
     }
 
+    /// What is in this file, whose digest is known.
+    pub fn file(file: File, digest: Digest) -> Self {
+        let size = file.metadata().expect("an open file tells its size").len();
+        Self(Kind::File { file: Arc::new(file), size, digest })
+    }
+
     /// Size in bytes.
     pub fn size(&self) -> u64 {
         match &self.0 {
             Kind::Bytes(bytes) => bytes.len() as u64,
-            Kind::Random { size, .. } => *size,
+            Kind::Random { size, .. } | Kind::File { size, .. } => *size,
         }
     }
 
     /// SHA-256 of everything.
     pub fn digest(&self) -> Digest {
+        if let Kind::File { digest, .. } = self.0 {
+            return digest;
+        }
         let mut hasher = Hasher::default();
         let mut buffer = vec![0; PIECE];
         let mut offset = 0;
@@ -57,6 +67,7 @@ impl Content {
                 let start = usize::try_from(offset).expect("kept bytes are addressable");
                 buffer.copy_from_slice(&bytes[start..start + buffer.len()]);
             }
+            Kind::File { file, .. } => file.read_exact_at(buffer, offset).expect("the file stays as it is"),
             Kind::Random { seed, .. } => {
                 let (mut at, mut filled) = (offset, 0);
                 while filled < buffer.len() {
@@ -93,5 +104,16 @@ mod tests {
         content.fill(333, &mut part);
         assert_eq!(part, all[333..433]);
         assert_eq!(content.digest(), Digest::of(&all));
+    }
+
+    #[test]
+    fn a_file_is_served_from_any_offset_under_its_digest() {
+        let bytes = b"0123456789";
+        let path = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(path.path(), bytes).unwrap();
+        let content = Content::file(File::open(path.path()).unwrap(), Digest::of(bytes));
+        let mut part = [0; 4];
+        content.fill(3, &mut part);
+        assert_eq!((&part, content.size(), content.digest()), (b"3456", 10, Digest::of(bytes)));
     }
 }

@@ -17,6 +17,7 @@ use super::{
     content::Content,
     script::{Fault, Request},
 };
+use crate::image::{Image, Layer};
 
 /// Another server may have taken the port on one of several addresses.
 const PORTS_TRIED: u32 = 20;
@@ -100,6 +101,14 @@ impl Builder {
             self.manifests.insert(name, (media_type.to_owned(), content.clone()));
         }
         self
+    }
+
+    /// Serves an image: its manifest by its digest and by `tag`, its config and its layers.
+    #[must_use]
+    pub fn image(self, tag: &str, image: &Image) -> Self {
+        let blobs = image.layers().iter().map(Layer::bytes).chain([image.config()]);
+        let server = self.manifest(tag, image.media_type(), &image.manifest());
+        blobs.fold(server, |server, bytes| server.blob(&Content::bytes(bytes)))
     }
 
     /// Seed of the script's dice.

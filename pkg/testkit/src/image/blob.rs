@@ -4,7 +4,7 @@
 
 use std::{
     fs::File,
-    io::{self, BufReader, BufWriter, Cursor, Read, Seek, SeekFrom, Write},
+    io::{self, BufWriter, Cursor, Read, Seek, SeekFrom, Write},
     path::Path,
 };
 
@@ -12,7 +12,7 @@ use oci::{Digest, Hasher};
 
 use super::wrapper;
 
-const PAGE: usize = 4096;
+pub(super) const PAGE: usize = 4096;
 const SECTOR: u64 = 512;
 /// Pages of random content; what is longer repeats them in random order, so that a large blob costs no compressing.
 const POOL: u64 = 256;
@@ -20,8 +20,8 @@ const POOL: u64 = 256;
 const EXTENT: u64 = 2047 * PAGE as u64;
 const INDEX_PADDING: u64 = (1 << 50) - 1;
 const VIRTUAL_SIZE: u64 = 64 << 30;
-const BLOCK_CRC_START: u32 = 100_007;
-const ZFILE_HEADER: usize = 512;
+pub(super) const BLOCK_CRC_START: u32 = 100_007;
+pub(super) const ZFILE_HEADER: usize = 512;
 
 /// A blob to make. The same seed and size always give the same bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,18 +49,7 @@ impl Blob {
         let file = File::options().read(true).write(true).create_new(true).open(path)?;
         let mut writer = BufWriter::with_capacity(1 << 20, file);
         self.write_to(&mut writer)?;
-        let mut file = writer.into_inner().map_err(io::IntoInnerError::into_error)?;
-        file.rewind()?;
-        let size = file.metadata()?.len();
-        let mut hasher = Hasher::default();
-        let mut reader = BufReader::with_capacity(0, file);
-        let mut buffer = vec![0; 1 << 20];
-        loop {
-            match reader.read(&mut buffer)? {
-                0 => return Ok((hasher.finish(), size)),
-                read => hasher.update(&buffer[..read]),
-            }
-        }
+        hash(writer.into_inner().map_err(io::IntoInnerError::into_error)?)
     }
 
     /// The sizes in the headers are known at the end, so the front is written last.
@@ -76,6 +65,7 @@ impl Blob {
             entries: sizes.len() as u64,
             original: sizes.len() as u64 * PAGE as u64,
             index_crc: raw_crc(&index, 0),
+            block_size: u32::try_from(PAGE).expect("4096 fits"),
         };
         out.write_all(&header.to_bytes(0x16))?;
         let payload = header.index_offset + index.len() as u64 + ZFILE_HEADER as u64;
@@ -128,25 +118,40 @@ impl<W: Write> Blocks<'_, W> {
     }
 }
 
-/// One page as a ZFile has it: an LZ4 block and its CRC.
-fn compress(page: &[u8]) -> io::Result<Vec<u8>> {
-    let mut block = vec![0; lz4_flex::block::get_maximum_output_size(page.len())];
-    let length = lz4_flex::block::compress_into(page, &mut block).map_err(io::Error::other)?;
+/// Digest and size of a file, read from its start.
+pub(super) fn hash(mut file: File) -> io::Result<(Digest, u64)> {
+    file.rewind()?;
+    let size = file.metadata()?.len();
+    let mut hasher = Hasher::default();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok((hasher.finish(), size)),
+            read => hasher.update(&buffer[..read]),
+        }
+    }
+}
+
+/// One block as a ZFile has it: LZ4 and its CRC.
+pub(super) fn compress(bytes: &[u8]) -> io::Result<Vec<u8>> {
+    let mut block = vec![0; lz4_flex::block::get_maximum_output_size(bytes.len())];
+    let length = lz4_flex::block::compress_into(bytes, &mut block).map_err(io::Error::other)?;
     block.truncate(length);
     block.extend_from_slice(&raw_crc(&block, BLOCK_CRC_START).to_le_bytes());
     Ok(block)
 }
 
-struct ZFileHeader {
-    index_offset: u64,
-    entries: u64,
-    original: u64,
-    index_crc: u32,
+pub(super) struct ZFileHeader {
+    pub(super) index_offset: u64,
+    pub(super) entries: u64,
+    pub(super) original: u64,
+    pub(super) index_crc: u32,
+    pub(super) block_size: u32,
 }
 
 impl ZFileHeader {
     /// The header (flags 0x1b) and the trailer (0x16) differ in their flags and so in their digest.
-    fn to_bytes(&self, flags: u64) -> Vec<u8> {
+    pub(super) fn to_bytes(&self, flags: u64) -> Vec<u8> {
         let mut bytes = b"ZFile\0\x01\0tuji.yyf@Alibaba".to_vec();
         bytes.extend_from_slice(&96u32.to_le_bytes());
         bytes.extend_from_slice(&[0; 4]);
@@ -155,7 +160,7 @@ impl ZFileHeader {
         }
         bytes.extend_from_slice(&self.index_crc.to_le_bytes());
         bytes.extend_from_slice(&[0; 4]);
-        bytes.extend_from_slice(&u32::try_from(PAGE).expect("4096 fits").to_le_bytes());
+        bytes.extend_from_slice(&self.block_size.to_le_bytes());
         bytes.push(1); // LZ4
         bytes.resize(88, 0);
         bytes.push(1); // a CRC after each block
@@ -167,7 +172,7 @@ impl ZFileHeader {
 }
 
 /// LSMT header (flags 7, index unknown) or trailer (flags 6).
-fn lsmt_header(seed: u64, flags: u32, index_offset: u64, entries: u64) -> Vec<u8> {
+pub(super) fn lsmt_header(seed: u64, flags: u32, index_offset: u64, entries: u64) -> Vec<u8> {
     let mut bytes = b"LSMT\0\x01\x02\0\x65\x7e\x63\xd2\x94\x44\x08\x4c\xa2\xd2\xc8\xec\x4f\xcf\xae\x8a".to_vec();
     bytes.extend_from_slice(&390u32.to_le_bytes());
     bytes.extend_from_slice(&flags.to_le_bytes());
@@ -182,7 +187,7 @@ fn lsmt_header(seed: u64, flags: u32, index_offset: u64, entries: u64) -> Vec<u8
 }
 
 /// One run of extents from the start of the disk, padded to a multiple of 256 entries.
-fn lsmt_index(data: u64) -> Vec<u8> {
+pub(super) fn lsmt_index(data: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut at = 0;
     while at < data {
@@ -199,7 +204,7 @@ fn lsmt_index(data: u64) -> Vec<u8> {
 }
 
 /// CRC-32C without the inversion at start and end that the standard one has.
-fn raw_crc(bytes: &[u8], start: u32) -> u32 {
+pub(super) fn raw_crc(bytes: &[u8], start: u32) -> u32 {
     !crc32c::crc32c_append(!start, bytes)
 }
 

@@ -44,6 +44,11 @@ impl Layer {
     /// A native overlaybd layer of a blob written to a new file, for large ones. The file must stay until the push.
     pub fn overlaybd_file(blob: Blob, path: &Path) -> Self {
         let (digest, size) = blob.write(path);
+        Self::overlaybd_at(path, digest, size)
+    }
+
+    /// A native overlaybd layer that stands in a file already, which must stay until the push.
+    pub fn overlaybd_at(path: &Path, digest: Digest, size: u64) -> Self {
         Self::new(Content::File(path.to_owned()), digest, size, digest, MediaType::OCI_LAYER).with_overlaybd_annotations()
     }
 

@@ -4,8 +4,10 @@ mod archive;
 mod blob;
 mod built;
 mod layer;
+mod sparse;
 mod wrapper;
 
 pub use blob::{Blob, hollow};
 pub use built::{Image, Index, Platform};
 pub use layer::Layer;
+pub use sparse::SparseBlob;

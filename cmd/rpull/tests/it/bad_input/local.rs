@@ -3,7 +3,6 @@
 use std::{
     fs,
     path::Path,
-    process::Command,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -17,7 +16,10 @@ use testkit::{
 };
 
 use super::{Tag, assert_failed};
-use crate::stage::{on_each_daemon, run};
+use crate::{
+    mounted::Mounted,
+    stage::{on_each_daemon, run},
+};
 
 #[test]
 fn references_and_namespaces_that_cannot_be_are_refused_by_name() {
@@ -73,44 +75,27 @@ fn a_receipt_that_cannot_be_written_is_found_out_before_the_pull() {
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
 }
 
-/// A filesystem of its own, gone when dropped.
-struct Tmpfs(tempfile::TempDir);
-
-impl Tmpfs {
-    fn mount(size: &str) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let options = format!("size={size},mode=0700");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "rpull-test"]).arg(directory.path()).status();
-        assert!(mounted.unwrap().success(), "needs root");
-        Self(directory)
-    }
-}
-
-impl Drop for Tmpfs {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg(self.0.path()).status();
-    }
-}
-
 #[test]
 fn a_full_disk_is_said_and_what_was_fetched_is_kept() {
     on_each_daemon("disk-full", |stage| {
-        let tmpfs = Tmpfs::mount("12m");
-        let spool = tmpfs.0.path().join("spool");
+        let small = tempfile::tempdir().unwrap();
+        // The layer begun, the reserve of 16 MiB and a little more.
+        let Some(_mount) = Mounted::tmpfs(small.path(), 28) else { return };
+        let spool = small.path().join("spool");
         let spool = spool.to_str().unwrap();
         let (begun, large) =
             (Layer::overlaybd(Blob { seed: 1, data: 4 << 20 }), Layer::overlaybd(Blob { seed: 2, data: 16 << 20 }));
-        let (small, whole) = (Image::new(vec![begun.clone()]), Image::new(vec![begun.clone(), large.clone()]));
+        let (begun_image, whole) = (Image::new(vec![begun.clone()]), Image::new(vec![begun.clone(), large.clone()]));
         let stalls = Arc::new(AtomicBool::new(true));
         let (stalling, size) = (stalls.clone(), begun.size);
         let mut server = Server::builder()
-            .manifest("begun", MediaType::OCI_MANIFEST, &small.manifest())
+            .manifest("begun", MediaType::OCI_MANIFEST, &begun_image.manifest())
             .manifest("whole", MediaType::OCI_MANIFEST, &whole.manifest())
             .faults(move |request| {
                 let late = request.size == size && request.range.is_some_and(|(start, _)| start >= 2 << 20);
                 (late && stalling.load(Ordering::Relaxed)).then_some(Fault::Stall { after: 0 })
             });
-        for bytes in [begun.bytes(), large.bytes(), small.config(), whole.config()] {
+        for bytes in [begun.bytes(), large.bytes(), begun_image.config(), whole.config()] {
             server = server.blob(&Content::bytes(bytes));
         }
         let server = server.start();

@@ -1,8 +1,8 @@
 //! A strict reader of blobs, and the same reader on real ones: what it accepts there, made ones must be.
 
-use std::path::PathBuf;
+use std::{os::unix::fs::MetadataExt, path::PathBuf};
 
-use super::*;
+use super::{super::SparseBlob, *};
 
 fn fixture(hex: &str) -> Vec<u8> {
     let blobs = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../testdata/obd-image/blobs/sha256");
@@ -50,22 +50,29 @@ fn inflate(zfile: &[u8]) -> Result<Vec<u8>, &'static str> {
     let (header, trailer) = (&zfile[..512], &zfile[zfile.len() - 512..]);
     for (part, flags) in [(header, 0x1b), (trailer, 0x16)] {
         let entries = u64_at(part, 48);
-        let fields =
-            ZFileHeader { index_offset: u64_at(part, 40), entries, original: u64_at(part, 56), index_crc: u32_at(part, 64) };
+        let fields = ZFileHeader {
+            index_offset: u64_at(part, 40),
+            entries,
+            original: u64_at(part, 56),
+            index_crc: u32_at(part, 64),
+            block_size: u32_at(part, 72),
+        };
         rule(part == fields.to_bytes(flags), "zfile header")?;
-        rule(fields.original.div_ceil(4096) == entries, "number of blocks")?;
+        rule(fields.original.div_ceil(u64::from(fields.block_size)) == entries, "number of blocks")?;
         rule(fields.index_offset + 4 * entries + 512 == zfile.len() as u64, "index place")?;
     }
     let index = &zfile[usize_at(header, 40)..zfile.len() - 512];
     rule(raw_crc(index, 0) == u32_at(header, 64), "index crc")?;
     let (mut at, mut original) = (512, Vec::new());
     let sizes: Vec<_> = index.chunks(4).map(|entry| u32_at(entry, 0) as usize).collect();
-    // A jump table keeps where each of 16 blocks starts in 16 bits, so it is the first 15 that count.
-    rule(sizes.chunks(16).all(|group| group.iter().take(15).sum::<usize>() < 65535), "jump table")?;
+    let block_size = u32_at(header, 72) as usize;
+    // A jump table keeps where each block starts within 64 KiB of them in 16 bits, so the last of a group does not count.
+    let group = 65536 / block_size;
+    rule(sizes.chunks(group).all(|blocks| blocks.iter().take(group - 1).sum::<usize>() < 65535), "jump table")?;
     for size in sizes {
         let (block, crc) = zfile[at..at + size].split_at(size - 4);
         rule(raw_crc(block, BLOCK_CRC_START) == u32_at(crc, 0), "block crc")?;
-        original.extend(lz4_flex::block::decompress(block, 4096).map_err(|_| "lz4")?);
+        original.extend(lz4_flex::block::decompress(block, block_size).map_err(|_| "lz4")?);
         at += size;
     }
     rule(at == usize_at(header, 40) && original.len() == usize_at(header, 56), "sum of blocks")?;
@@ -126,6 +133,20 @@ fn a_seed_decides_the_bytes_and_a_file_holds_the_same() {
     assert_eq!((digest, size), (Digest::of(&bytes), bytes.len() as u64));
     assert_eq!(std::fs::read(directory.path().join("blob")).unwrap(), bytes);
     assert_ne!(Blob { seed: 8, ..blob }.to_vec(), bytes);
+}
+
+#[test]
+fn a_sparse_blob_passes_the_same_reader_and_leaves_its_zeros_out() {
+    let directory = tempfile::tempdir().unwrap();
+    for (data, extents) in [(0, 1), (1, 1), (28 << 10, 1), (20 << 20, 3)] {
+        let path = directory.path().join(data.to_string());
+        let (digest, size) = SparseBlob { data }.write(&path);
+        let bytes = std::fs::read(&path).unwrap();
+        assert_eq!((digest, size), (Digest::of(&bytes), bytes.len() as u64));
+        assert_eq!(read(&bytes), Ok(extents), "{data}");
+    }
+    let metadata = std::fs::metadata(directory.path().join((20 << 20).to_string())).unwrap();
+    assert!(metadata.blocks() * 512 < metadata.len() / 2, "{} blocks on disk", metadata.blocks());
 }
 
 #[test]
