@@ -11,9 +11,8 @@ use crate::{
     addresses::Book,
     dial::{Dialling, Left},
     encoding::{DecodeError, Encoding},
-    hosts,
     names::{Resolver, Unresolved},
-    no_proxy::Exceptions,
+    proxy::Proxies,
     redact,
 };
 
@@ -26,12 +25,13 @@ const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(5);
 /// An encoding's own headers and block framing, on top of a body that it could not make shorter.
 const ENCODING_OVERHEAD: u64 = 64 << 10;
 
-/// Cheap to clone. Both inner clients differ in nothing but the proxy.
+/// Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     direct: reqwest::Client,
-    proxied: reqwest::Client,
-    unproxied: Exceptions,
+    /// Different in nothing but the proxy; none without a proxy.
+    proxied: Option<reqwest::Client>,
+    proxies: Proxies,
     dial_timeout: Duration,
     header_timeout: Duration,
     document_timeout: Duration,
@@ -92,10 +92,13 @@ impl Client {
                 .user_agent(concat!("rpull/", env!("CARGO_PKG_VERSION")))
         };
         let built = |builder: reqwest::ClientBuilder| builder.build().map_err(|error| Error::Client { source: Box::new(error) });
+        let proxies = Proxies::from_environment()?;
+        let rules = proxies.rules()?;
+        let proxied = (!rules.is_empty()).then(|| built(rules.into_iter().fold(builder(), reqwest::ClientBuilder::proxy)));
         Ok(Self {
             direct: built(builder().no_proxy())?,
-            proxied: built(builder())?,
-            unproxied: Exceptions::from_environment(),
+            proxied: proxied.transpose()?,
+            proxies,
             dial_timeout,
             header_timeout: options.header_timeout,
             document_timeout: options.document_timeout,
@@ -110,10 +113,9 @@ impl Client {
         request
     }
 
-    /// Sends and waits for the head of the answer. Loopback is never behind a proxy.
+    /// Sends and waits for the head of the answer.
     pub(crate) async fn send(&self, request: Request) -> Result<Response, SendError> {
-        let is_direct = hosts::is_loopback(request.url()) || self.unproxied.holds(request.url());
-        let client = if is_direct { &self.direct } else { &self.proxied };
+        let client = self.proxied.as_ref().filter(|_| !self.proxies.are_passed_by(request.url())).unwrap_or(&self.direct);
         let shown = self.dump.then(|| format!("{} {}", request.method(), redact::url(request.url())));
         if let Some(shown) = &shown {
             tracing::debug!(target: "http", "> {shown}{}", redact::headers(request.headers()));

@@ -60,6 +60,14 @@ pub enum Error {
         /// What the URL parser said.
         source: url::ParseError,
     },
+    /// A proxy variable that names no proxy that can be used. Nothing is asked past a proxy.
+    #[error("{variable} names no proxy that can be used: {why}")]
+    Proxy {
+        /// Which variable. Its value may hold a password and is not shown.
+        variable: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
     /// The HTTP client could not be built.
     #[error("the http client cannot be set up")]
     Client {
@@ -82,6 +90,9 @@ impl Error {
             }
             Self::NoHost { .. } => "give a host in hosts.toml the capability \"pull\"".to_owned(),
             Self::Host { .. } => "a registry is HOST or HOST:PORT".to_owned(),
+            Self::Proxy { .. } => {
+                "a proxy is http://[USER:PASSWORD@]HOST:PORT; in a password write %40 for @, %2F for /, %3A for :".to_owned()
+            }
             Self::Client { .. } => return None,
         })
     }

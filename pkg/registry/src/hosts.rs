@@ -120,7 +120,7 @@ pub(crate) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(UrlHost::Domain(name)) => name == "localhost",
         Some(UrlHost::Ipv4(address)) => address.is_loopback(),
-        Some(UrlHost::Ipv6(address)) => address.is_loopback(),
+        Some(UrlHost::Ipv6(address)) => address.to_canonical().is_loopback(),
         None => false,
     }
 }

@@ -19,6 +19,7 @@ mod hosts;
 mod names;
 mod no_proxy;
 mod options;
+mod proxy;
 mod redact;
 mod repository;
 mod secret;
