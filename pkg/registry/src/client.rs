@@ -14,6 +14,7 @@ use crate::{
     names::{Resolver, Unresolved},
     proxy::Proxies,
     redact,
+    sent::Sent,
 };
 
 /// As containerd has it (reference 8.2, "Transport").
@@ -32,6 +33,7 @@ pub(crate) struct Client {
     /// Different in nothing but the proxy; none without a proxy.
     proxied: Option<reqwest::Client>,
     proxies: Proxies,
+    sent: Arc<Sent>,
     dial_timeout: Duration,
     header_timeout: Duration,
     document_timeout: Duration,
@@ -94,11 +96,12 @@ impl Client {
         let built = |builder: reqwest::ClientBuilder| builder.build().map_err(|error| Error::Client { source: Box::new(error) });
         let proxies = Proxies::from_environment()?;
         let rules = proxies.rules()?;
-        let proxied = (!rules.is_empty()).then(|| built(rules.into_iter().fold(builder(), reqwest::ClientBuilder::proxy)));
+        let through = (!rules.is_empty()).then(|| built(rules.into_iter().fold(builder(), reqwest::ClientBuilder::proxy)));
         Ok(Self {
             direct: built(builder().no_proxy())?,
-            proxied: proxied.transpose()?,
+            proxied: through.transpose()?,
             proxies,
+            sent: Arc::default(),
             dial_timeout,
             header_timeout: options.header_timeout,
             document_timeout: options.document_timeout,
@@ -116,6 +119,7 @@ impl Client {
     /// Sends and waits for the head of the answer.
     pub(crate) async fn send(&self, request: Request) -> Result<Response, SendError> {
         let client = self.proxied.as_ref().filter(|_| !self.proxies.are_passed_by(request.url())).unwrap_or(&self.direct);
+        self.sent.note(&request);
         let shown = self.dump.then(|| format!("{} {}", request.method(), redact::url(request.url())));
         if let Some(shown) = &shown {
             tracing::debug!(target: "http", "> {shown}{}", redact::headers(request.headers()));
@@ -148,11 +152,12 @@ impl Client {
         })
     }
 
-    /// What an error's body says; what cannot be read says nothing. A body read to its end lets the connection serve again.
+    /// What an error's body says, without what we have sent; what cannot be read says nothing. A body read to its end lets the
+    /// connection serve again.
     pub(crate) async fn error_body(&self, answer: Response) -> Vec<u8> {
         let Ok(encoding) = Encoding::of(answer.headers()) else { return Vec::new() };
         let body = within(self.document_timeout.min(ERROR_BODY_TIMEOUT), answer, MAX_ERROR_BODY).await.unwrap_or_default();
-        encoding.decode(body, MAX_ERROR_BODY).unwrap_or_default()
+        self.sent.blot(encoding.decode(body, MAX_ERROR_BODY).unwrap_or_default())
     }
 }
 

@@ -23,6 +23,7 @@ mod proxy;
 mod redact;
 mod repository;
 mod secret;
+mod sent;
 mod target;
 mod tls;
 mod token;

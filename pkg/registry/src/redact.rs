@@ -4,7 +4,7 @@ use http::HeaderMap;
 use url::Url;
 
 /// Query keys whose values are no secrets. Signatures, credentials and tokens have other names, and new ones every year.
-const SHOWN_KEYS: [&str; 8] = ["ns", "scope", "service", "client_id", "n", "last", "X-Amz-Date", "X-Amz-Expires"];
+pub(crate) const SHOWN_KEYS: [&str; 8] = ["ns", "scope", "service", "client_id", "n", "last", "X-Amz-Date", "X-Amz-Expires"];
 
 /// Headers whose values are no secrets.
 const SHOWN_HEADERS: [&str; 27] = [
@@ -37,7 +37,7 @@ const SHOWN_HEADERS: [&str; 27] = [
     "www-authenticate",
 ];
 
-const REDACTED: &str = "REDACTED";
+pub(crate) const REDACTED: &str = "REDACTED";
 
 /// The URL without user, password, fragment and the values of unknown query keys.
 pub(crate) fn url(url: &Url) -> String {

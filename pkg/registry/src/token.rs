@@ -16,6 +16,8 @@ use crate::{
 
 /// Safety 20.
 const MAX_TOKEN_ANSWER: u64 = 1 << 20;
+/// No token is kept longer, and a lifetime beyond all clocks breaks nothing.
+const MAX_LIFETIME: u64 = 365 * 24 * 60 * 60;
 /// Names us to the token server.
 const CLIENT_ID: &str = "rpull";
 
@@ -81,7 +83,8 @@ pub(crate) async fn fetch(host: &Host, credentials: &Credentials, wanted: &Wante
     let answer: Answer = serde_json::from_slice(&body).map_err(|_| unusable())?;
     let value = [answer.access_token, answer.token].into_iter().flatten().find(|token| !token.is_empty());
     let value = Secret::new(value.ok_or_else(unusable)?);
-    Ok(Token { value, lifetime: answer.expires_in.filter(|seconds| *seconds > 0).map(Duration::from_secs) })
+    let lifetime = answer.expires_in.filter(|seconds| *seconds > 0).map(|seconds| Duration::from_secs(seconds.min(MAX_LIFETIME)));
+    Ok(Token { value, lifetime })
 }
 
 /// https, unless the host that challenges has no TLS itself.

@@ -59,7 +59,7 @@ impl OneOrMany {
 }
 
 /// The hosts for `registry` in the order to try: `[host]` tables as written, the server last.
-pub(super) fn parse(path: &Path, text: &str, registry: &str, options: &Options) -> Result<Vec<Entry>, Error> {
+pub(crate) fn parse(path: &Path, text: &str, registry: &str, options: &Options) -> Result<Vec<Entry>, Error> {
     let parser = Parser { path, text, registry, options };
     let broken = |error: toml::de::Error| parser.error(error.span().unwrap_or_default(), error.message());
     let root: Root = toml::from_str(text).map_err(broken)?;
@@ -90,7 +90,7 @@ impl Parser<'_> {
             path: self.path.to_owned(),
             line: before.matches('\n').count() + 1,
             column: before[line_start..].chars().count() + 1,
-            message: message.trim().replace('\n', ", "),
+            message: without_value(message.trim()).replace('\n', ", "),
         }
     }
 
@@ -136,9 +136,10 @@ impl Parser<'_> {
     fn base(&self, url: &Spanned<String>, override_path: bool) -> Result<(Url, Option<u16>), Error> {
         let text = url.get_ref();
         let text = if text.starts_with("http") { text.clone() } else { format!("https://{text}") };
-        let mut base = Url::parse(&text).map_err(|error| self.error(url.span(), &format!("{text:?} is no URL: {error}")))?;
+        let mut base = Url::parse(&text)
+            .map_err(|error| self.error(url.span(), &format!("{:?} is no URL: {error}", without_user(&text))))?;
         if !matches!(base.scheme(), "http" | "https") || base.host().is_none() || !base.username().is_empty() {
-            return Err(self.error(url.span(), &format!("{text:?} is not http(s)://HOST[:PORT][/PATH]")));
+            return Err(self.error(url.span(), &format!("{:?} is not http(s)://HOST[:PORT][/PATH]", without_user(&text))));
         }
         base.set_query(None);
         base.set_fragment(None);
@@ -187,6 +188,21 @@ impl Parser<'_> {
         }
         Ok(headers)
     }
+}
+
+/// serde quotes a value of the wrong type, which may be a header's secret.
+fn without_value(message: &str) -> String {
+    match (message.find('"'), message.rfind('"')) {
+        (Some(from), Some(to)) if message.starts_with("invalid ") && from < to => {
+            format!("{}…{}", &message[..=from], &message[to..])
+        }
+        _ => message.to_owned(),
+    }
+}
+
+/// A URL as it may be shown: from behind a user and password on.
+fn without_user(text: &str) -> &str {
+    text.rsplit_once('@').map_or(text, |(_, rest)| rest)
 }
 
 #[cfg(test)]

@@ -108,3 +108,36 @@ async fn a_dump_shows_the_way_and_no_secret() {
         assert!(!logs[1].contains(&words), "{words} though nothing was to be dumped");
     }
 }
+
+/// Artifactory for one repeats the token that it refuses.
+#[tokio::test]
+async fn a_server_that_repeats_a_secret_is_quoted_without_it() {
+    let repeating = |status: &'static str, request: &str| {
+        let header = request.lines().find_map(|line| line.strip_prefix("authorization: ")).unwrap_or("nothing");
+        let form = request.split("\r\n\r\n").nth(1).unwrap_or_default();
+        let message = format!("{header} ({form}, pa ss/w0rd) is no good");
+        answer(status, &[], format!(r#"{{"errors":[{{"code":"DENIED","message":"{message}"}}]}}"#).as_bytes())
+    };
+    let server = Server::start(move |_, request| {
+        if request.starts_with("POST /token") {
+            return repeating("403 x", request);
+        }
+        if request.contains("/blobs/") {
+            if request.contains("authorization: Basic") {
+                return repeating("403 x", request);
+            }
+            return answer("401 x", &[("WWW-Authenticate", "Basic realm=x")], b"");
+        }
+        let challenge = format!(r#"Bearer realm="http://{}/token""#, host_of(request));
+        answer("401 x", &[("WWW-Authenticate", &challenge)], b"")
+    })
+    .await;
+    let repository = repository(&server.host, plain(), ann("pa ss/w0rd"));
+    for fault in [repository.resolve().await.unwrap_err(), repository.blob(0, &blob(), None).await.unwrap_err()] {
+        let said = format!("{fault:?}");
+        assert!(said.contains("REDACTED") && said.contains("is no good"), "{said}");
+        for secret in SECRETS {
+            assert!(!said.contains(secret), "{secret} in {said}");
+        }
+    }
+}

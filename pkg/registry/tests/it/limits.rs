@@ -135,3 +135,48 @@ async fn a_compressed_document_that_is_wrong_is_refused() {
         assert!(fault.to_string().contains(words), "{fault}");
     }
 }
+
+#[tokio::test]
+async fn a_head_of_too_many_or_too_long_headers_is_refused() {
+    let head = |headers: String| format!("HTTP/1.1 200 OK\r\n{headers}\r\n").into_bytes();
+    let many = head("X-Header: x\r\n".repeat(101));
+    let long = head(format!("X-Header: {}\r\n", "x".repeat(1 << 20)));
+    let endless = format!("HTTP/1.1 200 OK\r\nX-Header: {}", "x".repeat(32 << 20)).into_bytes();
+    for head in [many, long, endless] {
+        let fault = fault(plain(), move |_| Reply::from(head.clone())).await;
+        assert_eq!(fault.class, TRANSIENT);
+        let cause = std::error::Error::source(&fault).map(ToString::to_string).unwrap_or_default();
+        assert!(cause.contains("too large"), "{fault}: {cause}");
+    }
+}
+
+/// A registry whose token server, at `/token`, answers as `script` says.
+async fn token_fault(script: impl Fn(&str) -> Vec<u8> + Send + Sync + 'static) -> Result<(), Fault> {
+    let server = Server::start(move |_, request| {
+        if request.contains(" /token") {
+            return script(request);
+        }
+        if request.contains("Bearer t0ken") {
+            return answer("200 OK", &[TYPE], MANIFEST);
+        }
+        let challenge = format!(r#"Bearer realm="http://{}/token""#, host_of(request));
+        answer("401 x", &[("WWW-Authenticate", &challenge)], b"")
+    })
+    .await;
+    repository(&server.host, plain(), Credentials::Anonymous).resolve().await.map(drop)
+}
+
+#[tokio::test]
+async fn a_token_server_cannot_send_us_around_without_end() {
+    let fault = token_fault(|_| answer("307 x", &[("Location", "/token")], b"")).await.unwrap_err();
+    assert_eq!(fault.class, Class::Fatal);
+    assert!(fault.to_string().contains("more than 10 redirects"), "{fault}");
+}
+
+#[tokio::test]
+async fn a_token_for_longer_than_time_itself_is_a_token() {
+    for lifetime in [u64::MAX, u64::MAX / 9, i64::MAX.cast_unsigned()] {
+        let body = format!(r#"{{"token":"t0ken","expires_in":{lifetime}}}"#);
+        token_fault(move |_| answer("200 OK", &[], body.as_bytes())).await.unwrap();
+    }
+}
