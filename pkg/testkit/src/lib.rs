@@ -12,8 +12,10 @@ pub mod image;
 mod nginx;
 mod process;
 mod registry;
+pub mod secrets;
 mod signed;
 mod snapshotter;
+mod squid;
 mod stand_in;
 
 pub use containerd::{Containerd, ContainerdOptions, Daemon, Daemons};
@@ -22,4 +24,5 @@ pub use nginx::TlsFront;
 pub use registry::{DistributionRegistry, RegistryOptions};
 pub use signed::{Signature, SignedCount, SignedFront, SignedOptions};
 pub use snapshotter::Snapshotter;
+pub use squid::Squid;
 pub use stand_in::serve_stand_in;

@@ -11,6 +11,7 @@ use oci::{Digest, MediaType};
 use crate::{
     http::{self, Body, Response},
     process::{self, Process},
+    secrets,
 };
 
 /// A running private registry. Dropping it ends the server and removes what it stored.
@@ -57,6 +58,9 @@ impl DistributionRegistry {
 
     /// Starts a registry of another kind.
     pub fn with(options: RegistryOptions) -> Self {
+        if options.protected {
+            secrets::keep(Self::PASSWORD);
+        }
         let mut registry = Self { process: None, port: process::free_port(), options, home: process::scratch() };
         registry.restart();
         registry

@@ -18,6 +18,7 @@ use tokio::{
 use crate::{
     DistributionRegistry,
     http::{self, Body, Response},
+    secrets,
 };
 
 /// How a signed URL says when it ends.
@@ -215,7 +216,7 @@ impl Shared {
             Signature::Azure => format!("se={}&", end.strftime("%Y-%m-%dT%H%%3A%M%%3A%SZ")),
             Signature::Silent => String::new(),
         };
-        format!("http://{storage}{path}?{life}sig={number}")
+        format!("http://{storage}{path}?{life}sig={}", secrets::keep(format!("signature-{number:016x}")))
     }
 
     fn stored(&self, head: &Head) -> Vec<u8> {
@@ -224,7 +225,8 @@ impl Shared {
             return plain(400, "Only one auth mechanism allowed");
         }
         let (path, query) = head.target.split_once('?').unwrap_or((&head.target, ""));
-        let number = query.split('&').find_map(|pair| pair.strip_prefix("sig=")?.parse::<u64>().ok());
+        let signature = query.split('&').find_map(|pair| pair.strip_prefix("sig=signature-"));
+        let number = signature.and_then(|number| u64::from_str_radix(number, 16).ok());
         let good = number.and_then(|number| self.state().good.get(&number).copied());
         if good.is_none_or(|until| SystemTime::now() > until) {
             self.state().count.refused += 1;

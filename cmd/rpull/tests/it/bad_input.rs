@@ -77,7 +77,7 @@ fn blob(stage: &Stage, name: &str) -> Blob {
 
 /// Exit code, and all of standard error; `…` in `stderr` stands for any text within a line.
 #[track_caller]
-fn assert_failed(output: &Output, code: i32, stderr: &str) {
+pub(crate) fn assert_failed(output: &Output, code: i32, stderr: &str) {
     assert_eq!(output.code, code, "{output:#?}");
     assert!(!output.stdout.lines().any(|line| line == "done"), "{output:#?}");
     let same = output.stderr.lines().count() == stderr.lines().count()

@@ -7,11 +7,13 @@ mod committed;
 mod gated;
 mod killed;
 mod kinds;
+mod leaks;
 mod main_job;
 mod meddling;
 mod mounted;
 mod others;
 mod password;
+mod proxies;
 mod receipt_file;
 mod records;
 mod registries;
@@ -26,6 +28,8 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
+use testkit::secrets;
+
 /// The binary with an empty environment and no input, so that the machine it runs on makes no difference.
 fn rpull() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rpull"));
@@ -37,7 +41,10 @@ fn rpull() -> Command {
 fn outcome(command: &mut Command) -> (i32, String, String) {
     let Output { status, stdout, stderr } = command.output().expect("the binary runs");
     let text = |bytes| String::from_utf8(bytes).expect("output is UTF-8");
-    (status.code().expect("not killed"), text(stdout), text(stderr))
+    let (stdout, stderr) = (text(stdout), text(stderr));
+    secrets::assert_none_in("stdout", &stdout);
+    secrets::assert_none_in("stderr", &stderr);
+    (status.code().expect("not killed"), stdout, stderr)
 }
 
 /// A file of this folder.

@@ -26,6 +26,7 @@ use serde_json::Value;
 use testkit::{
     Containerd, ContainerdOptions, Daemon, Daemons, DistributionRegistry, Snapshotter,
     image::{Blob, Image, Layer},
+    secrets,
 };
 use tokio::runtime::Runtime;
 use tonic::{Code, Request, Status, transport::Channel};
@@ -424,13 +425,19 @@ fn found<T>(reply: Result<T, Status>) -> Option<T> {
     }
 }
 
-/// Runs a command to its end; kills it, and fails, when that takes far too long.
+/// Runs a command to its end; kills it, and fails, when that takes far too long, or when its output or its receipt shows a
+/// secret.
 #[track_caller]
 pub(crate) fn run(command: &mut Command) -> Output {
-    finish(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs"))
+    let output = finish(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs"));
+    let receipt = command.get_args().skip_while(|argument| *argument != "--receipt").nth(1).map(Path::new);
+    if let Some(path) = receipt.filter(|path| path.is_file()) {
+        secrets::assert_none_in("the receipt", &std::fs::read_to_string(path).expect("a receipt is text"));
+    }
+    output
 }
 
-/// Waits for a child whose output is piped.
+/// Waits for a child whose output is piped, and may show no secret.
 #[track_caller]
 pub(crate) fn finish(mut child: Child) -> Output {
     let drain = |pipe: Option<Box<dyn Read + Send>>| {
@@ -449,6 +456,8 @@ pub(crate) fn finish(mut child: Child) -> Output {
     }
     let text = |pipe: std::thread::JoinHandle<String>| pipe.join().expect("the reader does not panic");
     let (stdout, stderr) = (text(stdout), text(stderr));
+    secrets::assert_none_in("stdout", &stdout);
+    secrets::assert_none_in("stderr", &stderr);
     let status = ended.unwrap_or_else(|| panic!("rpull did not end in {LIMIT:?}\nstdout: {stdout}\nstderr: {stderr}"));
     let signal = std::os::unix::process::ExitStatusExt::signal(&status);
     let code = status.code().unwrap_or_else(|| 128 + signal.unwrap_or_default());

@@ -6,6 +6,7 @@ use oci::Digest;
 use testkit::{
     Daemons, DistributionRegistry,
     image::{Blob, Image, Layer},
+    secrets,
 };
 
 use super::{Tag, assert_failed, layer};
@@ -73,9 +74,8 @@ fn a_protected_registry_needs_the_right_credentials() {
                  hint: log in with rpull --user NAME …; a name that does not exist is often answered so too\n"
             ),
         );
-        let output = stage.rpull(["--user", "user:wrong-password", &reference]);
+        let output = stage.rpull(["--user", &format!("user:{}", secrets::keep("wrong-password")), &reference]);
         assert_failed(&output, 3, &format!("rpull: {host}: manifest 1 of t/secret: 401 Unauthorized…\nhint: …\n"));
-        assert!(!output.stderr.contains("wrong-password"), "{output:?}");
         assert_eq!(stage.images(), Vec::<String>::new());
         assert_eq!(stage.leases(), Vec::<String>::new());
         let user = format!("{}:{}", DistributionRegistry::USER, DistributionRegistry::PASSWORD);
@@ -84,10 +84,6 @@ fn a_protected_registry_needs_the_right_credentials() {
         let output = stage.rpull(["--http-dump", "--user", &user, &reference]);
         output.succeeds();
         assert!(output.stderr.contains("/v2/t/secret/manifests/1") && output.stderr.contains("200 OK"), "{output:?}");
-        // The credentials as they are, and as Basic authentication has them.
-        for secret in [DistributionRegistry::PASSWORD, "dXNlcjp"] {
-            assert!(!output.stderr.contains(secret), "{output:?}");
-        }
     });
 }
 
