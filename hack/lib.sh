@@ -14,6 +14,7 @@ readonly containerd_2_version=2.4.2
 readonly containerd_17_version=1.7.29
 readonly registry_3_version=3.0.0
 readonly cargo_deny_version=0.20.2
+readonly cargo_fuzz_version=0.13.2
 readonly typos_version=1.52.0
 readonly shellcheck_version=0.11.0.1
 
@@ -164,13 +165,20 @@ containerd_17() {
     )
 }
 
-cargo_deny() {
-    # Not optimised: it checks in two seconds either way, and a full build takes three times as long.
-    CARGO_TARGET_DIR=$1/target CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_LTO=off \
+# cargo_install FOLDER NAME VERSION FLAG…: not optimised, since it works in seconds either way, and a full build takes three
+# times as long.
+cargo_install() {
+    local work=$1 name=$2 version=$3
+    shift 3
+    CARGO_TARGET_DIR=$work/target CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_LTO=off \
         CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_DEBUG=0 \
-        cargo install cargo-deny --locked --version "$cargo_deny_version" --no-default-features --root "$1/root"
-    mv "$1/root/bin/cargo-deny" "$1/cargo-deny"
+        cargo install "$name" --locked --version "$version" --root "$work/root" "$@"
+    mv "$work/root/bin/$name" "$work/$name"
 }
+
+cargo_deny() { cargo_install "$1" cargo-deny "$cargo_deny_version" --no-default-features; }
+
+cargo_fuzz() { cargo_install "$1" cargo-fuzz "$cargo_fuzz_version"; }
 
 # Debian's Python has `venv` in a package of its own.
 need_venv() { python3 -c 'import venv, ensurepip' 2>/dev/null || need_packages python3 python3-venv; }

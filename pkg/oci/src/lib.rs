@@ -7,6 +7,8 @@ mod descriptor;
 mod digest;
 mod document;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod image;
 mod media;
 mod namespace;

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Characters of a registry's own message that are shown.
-const MAX_MESSAGE: usize = 300;
+pub(crate) const MAX_MESSAGE: usize = 300;
 
 const UNRESOLVED: &str = "check the name and this machine's DNS; where only a proxy knows it, set HTTPS_PROXY";
 const PROXY_LOGIN: &str = "give the proxy's user and password in HTTPS_PROXY or HTTP_PROXY: http://USER:PASSWORD@HOST:PORT";
@@ -244,7 +244,7 @@ fn retry_after(text: &str, now: SystemTime) -> Option<Duration> {
 }
 
 /// `errors[0]` of the distribution spec, `details` of a token server, or one line of plain text as Go's servers write it.
-fn message(body: &[u8]) -> Option<String> {
+pub(crate) fn message(body: &[u8]) -> Option<String> {
     let Ok(json) = serde_json::from_slice::<serde_json::Value>(body) else {
         let text = std::str::from_utf8(body).ok()?.trim();
         let is_line = !text.is_empty() && text.len() <= MAX_MESSAGE && !text.contains(['\n', '<', '{']);

@@ -13,6 +13,8 @@ mod file;
 mod host;
 
 pub(crate) use directory::entries;
+#[cfg(any(test, fuzzing))]
+pub(crate) use file::parse as parse_file;
 pub(crate) use host::Host;
 
 /// Docker Hub's name and the host that speaks for it.

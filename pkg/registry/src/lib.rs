@@ -15,6 +15,8 @@ mod encoding;
 mod error;
 mod exchange;
 mod fault;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod hosts;
 mod names;
 mod no_proxy;

@@ -76,7 +76,7 @@ impl Route {
 
 /// When a signed URL says that it ends: S3 and its kin (`X-Amz-Date` and `X-Amz-Expires`, `X-Goog-…`), `CloudFront` and older
 /// S3 (`Expires`, seconds), Azure (`se`). `None` when it does not say.
-fn expiry(url: &Url) -> Option<SystemTime> {
+pub(crate) fn expiry(url: &Url) -> Option<SystemTime> {
     let value = |name: &str| url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value);
     let instant = |text: &str| text.parse::<jiff::Timestamp>().ok().map(SystemTime::from);
     let signed = |vendor: &str| {

@@ -1,0 +1,4 @@
+//! See `registry::fuzzing::challenge`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &str| registry::fuzzing::challenge(input));

@@ -1,0 +1,4 @@
+//! See `registry::fuzzing::error_body`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| registry::fuzzing::error_body(input));
