@@ -1,9 +1,7 @@
-//! docker-registry and squid on private directories and free ports of 127.0.0.1; ended when dropped.
+//! docker-registry on private directories and free ports of 127.0.0.1; ended when dropped.
 
 use std::{
-    fs::Permissions,
     net::{TcpListener, TcpStream},
-    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
@@ -80,27 +78,6 @@ fn registry_in(directory: TempDir, tls: &str, auth: &str) -> Daemon {
     );
     std::fs::write(root.join("config.yml"), config).unwrap();
     start(Command::new("docker-registry").arg("serve").arg(root.join("config.yml")), port, directory)
-}
-
-/// squid, which alone knows that `far.example` is this machine, and wants a password.
-pub(crate) fn squid((user, password): (&str, &str)) -> Daemon {
-    let directory = tempfile::tempdir().unwrap();
-    let root = directory.path();
-    // squid reads these as a user of its own.
-    std::fs::set_permissions(root, Permissions::from_mode(0o777)).unwrap();
-    std::fs::write(root.join("passwd"), run(Command::new("htpasswd").args(["-nbd", user, password]))).unwrap();
-    std::fs::write(root.join("hosts"), "127.0.0.1 far.example\n").unwrap();
-    let port = free_port();
-    let config = format!(
-        "http_port 127.0.0.1:{port}\nhosts_file ROOT/hosts\n\
-         auth_param basic program /usr/lib/squid/basic_ncsa_auth ROOT/passwd\nacl known proxy_auth REQUIRED\n\
-         http_access allow known\nhttp_access deny all\ncache deny all\naccess_log none\ncache_log ROOT/cache.log\n\
-         pid_filename none\ncoredump_dir ROOT\nvisible_hostname test\nshutdown_lifetime 0 seconds\nnetdb_filename none\n"
-    );
-    std::fs::write(root.join("squid.conf"), config.replace("ROOT", &root.display().to_string())).unwrap();
-    let mut command = Command::new("squid");
-    command.args(["-N", "-f"]).arg(root.join("squid.conf"));
-    start(&mut command, port, directory)
 }
 
 pub(crate) fn free_port() -> u16 {

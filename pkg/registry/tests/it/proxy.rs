@@ -4,13 +4,12 @@ use std::path::Path;
 
 use registry::{Credentials, Options};
 use testkit::{
-    TlsFront,
+    Squid, TlsFront,
     certificates::{self, VALID},
 };
 
 use crate::{
     asking::{MANIFEST, TYPE, names, repository},
-    daemons::squid,
     server::{Server, answer},
 };
 
@@ -29,7 +28,9 @@ async fn child() {
     let plain_http = std::env::var_os(PLAIN).is_some();
     let tls_ca = std::env::var_os(CA).map(Into::into);
     let options = Options { plain_http, tls_ca, names: Some(names(&["direct.example"])), ..Options::default() };
-    let outcome = repository(&host, options, Credentials::Anonymous).resolve().await;
+    let repository = repository(&host, options, Credentials::Anonymous);
+    assert!(!format!("{repository:?}").contains("s3cret"), "{repository:?}");
+    let outcome = repository.resolve().await;
     match std::env::var(WORDS) {
         Ok(words) => {
             let fault = outcome.unwrap_err();
@@ -86,9 +87,8 @@ async fn others_are_behind_the_proxy_with_its_password() {
 
 #[tokio::test]
 async fn a_real_proxy_is_spoken_to_in_http_and_tunnels_https() {
-    let proxy = squid(("ann", "pa ss"));
-    let url = |password: &str| format!("http://ann:{password}@{}", proxy.host());
-    let (right, wrong) = (url("pa%20ss"), url("wrong"));
+    let proxy = Squid::start();
+    let (right, wrong) = (proxy.url(), proxy.url_for("ann:wrong"));
     let server = manifests().await;
     let make = |root: &Path| {
         certificates::authority(root);
@@ -96,7 +96,7 @@ async fn a_real_proxy_is_spoken_to_in_http_and_tunnels_https() {
     };
     let front = TlsFront::start(&server.host, make, "");
     let ca = front.file("ca.pem");
-    let far = |port: &str| format!("far.example:{port}");
+    let far = |port: &str| format!("{}:{port}", Squid::NAME);
     let (plain, tls) = (far(server.host.rsplit(':').next().unwrap()), far(&front.port().to_string()));
     let ca = [(CA, ca.to_str().unwrap())];
     pull(&plain, &[("HTTP_PROXY", &right), (PLAIN, "1")]).await;
