@@ -8,7 +8,7 @@ use std::sync::{
 };
 
 use serde_json::Value;
-use testkit::{DistributionRegistry, Signature};
+use testkit::{DistributionRegistry, Signature, fault::Fault};
 
 use self::{
     Login::{Nobody, User, WrongPassword},
@@ -64,6 +64,10 @@ const TABLE: &[Row] = &[
     ("pull-through cache 2.8 as mirror", |n| scenes::cache_as_mirror(n, false), Nobody, Pulled),
     ("pull-through cache 3.0 as mirror", |n| scenes::cache_as_mirror(n, true), Nobody, Pulled),
     ("Docker Hub's name, by a mirror", scenes::hub, Nobody, Pulled),
+    ("cache that is empty once", |n| scenes::odd(n, |first| first.then(|| scenes::status(200, None))), Nobody, Pulled),
+    ("Retry-After", |n| scenes::odd(n, |first| first.then(|| scenes::status(503, Some("1")))), Nobody, Pulled),
+    ("bodies without a length", |n| scenes::odd(n, |_| Some(Fault::NoContentLength)), Nobody, Pulled),
+    ("no ranges", |n| scenes::odd(n, |_| Some(Fault::WholeForRange)), Nobody, Pulled),
     // TLS: whom to trust.
     ("TLS 1.2, --tlscacert", |n| scenes::tls(n, Way::SignedByCa, "ssl_protocols TLSv1.2;", Given::Flag), Nobody, Pulled),
     ("TLS 1.3, --tlscacert", |n| scenes::tls(n, Way::SignedByCa, "ssl_protocols TLSv1.3;", Given::Flag), Nobody, Pulled),
@@ -106,6 +110,7 @@ const TABLE: &[Row] = &[
     ("mirror with another certificate", |n| scenes::mirror(n, Peers::UnknownCa), Nobody, Warned("unknown authority")),
     ("mirror with a wrong blob", |n| scenes::mirror(n, Peers::Lies), Nobody, Warned("left for the next host")),
     ("mirror that breaks off", |n| scenes::mirror(n, Peers::BreaksOff), Nobody, Pulled),
+    ("mirror that hangs", |n| scenes::mirror(n, Peers::Hangs), Nobody, Pulled),
     ("mirror that asks for a long pause", |n| scenes::mirror(n, Peers::Busy), Nobody, Pulled),
     ("all mirrors down", scenes::all_down, Nobody, Fails(5, "Connection refused…502 Bad Gateway", "")),
     ("broken hosts.toml", scenes::broken_hosts_toml, Nobody, Fails(2, "hosts.toml:2:17: unknown capability \"pul\"", "docs/registries.md")),

@@ -1,6 +1,6 @@
 //! The setups of the table: registries, fronts and mirrors with an image, and what a user has to say to reach it.
 
-use std::{any::Any, fs, net::TcpListener, path::Path, time::Duration};
+use std::{any::Any, collections::BTreeSet, fs, net::TcpListener, path::Path, time::Duration};
 
 use oci::Digest;
 use tempfile::TempDir;
@@ -63,6 +63,8 @@ pub(super) enum Peers {
     UnknownCa,
     Lies,
     BreaksOff,
+    /// Half a minute is what rpull waits for the next byte.
+    Hangs,
     Busy,
 }
 
@@ -300,6 +302,18 @@ fn serve(image: &Image) -> Builder {
     server
 }
 
+pub(super) fn status(code: u16, retry_after: Option<&str>) -> Fault {
+    Fault::Status { code, retry_after: retry_after.map(str::to_owned) }
+}
+
+/// A registry that is odd about its blobs; `fault` is told whether it is the first request for one.
+pub(super) fn odd(name: &str, fault: impl Fn(bool) -> Option<Fault> + Send + 'static) -> Scene {
+    let image = small(name);
+    let mut asked = BTreeSet::new();
+    let server = serve(&image).faults(move |request| fault(asked.insert(request.size))).start();
+    Scene::new(image, format!("{}/t/obd:1", server.address()), &[server.address()]).keep(server)
+}
+
 /// A mirror before a registry that has the image.
 pub(super) fn mirror(name: &str, peer: Peers) -> Scene {
     let origin = DistributionRegistry::start();
@@ -342,8 +356,12 @@ pub(super) fn mirror(name: &str, peer: Peers) -> Scene {
             let mirror = serve(&image).faults(|_| Some(Fault::ResetAt(100_000))).start();
             (plain(&mirror.address()), vec![origin.host(), mirror.address()], Box::new(mirror))
         }
+        Peers::Hangs => {
+            let mirror = serve(&image).faults(|_| Some(Fault::Stall { after: 100_000 })).start();
+            (plain(&mirror.address()), vec![origin.host(), mirror.address()], Box::new(mirror))
+        }
         Peers::Busy => {
-            let minutes = Fault::Status { code: 429, retry_after: Some("200".to_owned()) };
+            let minutes = status(429, Some("200"));
             let layers: Vec<u64> = image.layers().iter().map(|layer| layer.size).collect();
             let mirror = serve(&image).faults(move |request| layers.contains(&request.size).then(|| minutes.clone())).start();
             (plain(&mirror.address()), vec![origin.host()], Box::new(mirror))
