@@ -1,6 +1,10 @@
 //! What a host wants to see before it answers, and one fetch of it at a time (reference 8.6).
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex as Lock, PoisonError},
+    time::Duration,
+};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use http::{HeaderMap, HeaderValue, StatusCode, header::WWW_AUTHENTICATE};
@@ -12,6 +16,7 @@ use tokio::{
 use crate::{
     Class, Credentials, Fault, Secret,
     challenge::{self, Challenge},
+    credentials::{Offer, Shown},
     fault::About,
     hosts::Host,
     token,
@@ -20,10 +25,12 @@ use crate::{
 /// The `Authorization` of one host and repository.
 #[derive(Debug)]
 pub(crate) struct Auth {
-    credentials: Credentials,
+    offer: Offer,
     /// `repository:<name>:pull`
     scope: String,
     state: Mutex<State>,
+    /// What was shown last, for the words of a refusal.
+    shown: Lock<Shown>,
 }
 
 #[derive(Debug, Default)]
@@ -46,8 +53,9 @@ pub(crate) struct Grant {
 }
 
 impl Auth {
-    pub(crate) fn new(repository: &str, credentials: Credentials) -> Self {
-        Self { credentials, scope: format!("repository:{repository}:pull"), state: Mutex::default() }
+    pub(crate) fn new(repository: &str, offer: Offer) -> Self {
+        let shown = Lock::new(offer.first());
+        Self { offer, scope: format!("repository:{repository}:pull"), state: Mutex::default(), shown }
     }
 
     /// What to send unasked: the header that worked last time, renewed when its time is over.
@@ -78,46 +86,31 @@ impl Auth {
         }
         let texts = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
         state.challenge = challenge::choose(texts);
-        // The same user and password again would be refused again.
-        if used.is_some() && state.challenge == Some(Challenge::Basic) {
-            return Err(self.denied(host, about));
-        }
         self.renew(&mut state, asked, host, about).await
     }
 
     /// The fault of a host that stays at 401.
     pub(crate) fn denied(&self, host: &Host, about: &About) -> Fault {
-        let happened = match self.credentials_for(host) {
-            Credentials::Anonymous => "401 Unauthorized without credentials".to_owned(),
-            Credentials::Basic { user, .. } => format!("401 Unauthorized as user {user}"),
-            Credentials::Refresh(_) => "401 Unauthorized with the refresh token".to_owned(),
-        };
-        about.fault(Class::Denied, happened).with_hint(self.hint(host))
+        let shown = self.shown();
+        about.fault(Class::Denied, format_args!("401 Unauthorized {shown}")).with_hint(shown.hint(&host.name))
     }
 
     /// What to do about a refusal by this host.
     pub(crate) fn hint(&self, host: &Host) -> String {
-        match self.credentials_for(host) {
-            Credentials::Anonymous if !self.credentials.is_anonymous() => {
-                format!("credentials go to {} only over TLS", host.name)
-            }
-            Credentials::Anonymous => {
-                "log in with rpull --user NAME …; a name that does not exist is often answered so too".to_owned()
-            }
-            Credentials::Basic { user, .. } => {
-                format!("check the password of {user} at {} and the right to pull; then rpull --user {user} …", host.name)
-            }
-            Credentials::Refresh(_) => format!("get a new refresh token for {}", host.name),
-        }
+        self.shown().hint(&host.name)
     }
 
-    /// Is there a user or token to show to this host?
+    /// May there be a user or token to show to this host?
     pub(crate) fn knows_user(&self, host: &Host) -> bool {
-        !self.credentials_for(host).is_anonymous()
+        self.offer.may_hold_any(host)
     }
 
-    fn credentials_for(&self, host: &Host) -> &Credentials {
-        if host.may_see_credentials() { &self.credentials } else { &Credentials::Anonymous }
+    fn shown(&self) -> Shown {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn remember(&self, shown: &Shown) {
+        shown.clone_into(&mut self.shown.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Fetches under the lock, so that everybody else waits for this one.
@@ -127,7 +120,20 @@ impl Auth {
         {
             return Err(fault.clone());
         }
-        match self.fetch(state.challenge.as_ref(), host, about).await {
+        let outcome = match self.fetch(state.challenge.as_ref(), host, about).await {
+            // The same user and password again would be refused again.
+            Ok((header, _))
+                if state.challenge == Some(Challenge::Basic) && state.grant.as_ref().is_some_and(|old| old.header == header) =>
+            {
+                Err(self.denied(host, about))
+            }
+            Err(mut fault) if fault.class == Class::Denied && state.grant.is_some() => {
+                fault.what += "; the token so far has expired";
+                Err(fault)
+            }
+            outcome => outcome,
+        };
+        match outcome {
             Ok((header, lifetime)) => {
                 state.count += 1;
                 // A tenth early: the token must live until the registry has seen it.
@@ -150,26 +156,32 @@ impl Auth {
         host: &Host,
         about: &About,
     ) -> Result<(HeaderValue, Option<Duration>), Fault> {
-        let credentials = self.credentials_for(host);
-        let (text, lifetime) = match (challenge, credentials) {
-            (Some(Challenge::Bearer { realm, service, scope }), _) => {
+        let Some(challenge) = challenge else {
+            let fault = about.fault(Class::Denied, "401 Unauthorized without a challenge that is known here");
+            return Err(fault.with_hint("the registry must offer Basic or Bearer authentication"));
+        };
+        let shown = self.offer.show(host, about).await?;
+        let (text, lifetime) = match challenge {
+            Challenge::Bearer { realm, service, scope } => {
+                let realm = token::realm(host, realm, about)?;
+                let shown = self.offer.for_realm(shown, &realm);
+                self.remember(&shown);
                 let wanted = token::Wanted { realm, service: service.as_deref(), scopes: &scopes(&self.scope, scope.as_deref()) };
-                let token = token::fetch(host, credentials, &wanted, about).await.map_err(|fault| match fault.class {
-                    Class::Denied if fault.hint.is_none() => fault.with_hint(self.hint(host)),
-                    _ => fault,
-                })?;
+                let token = token::fetch(host, &shown, &wanted, about).await?;
                 (Secret::new(format!("Bearer {}", token.value.expose())), token.lifetime)
             }
-            (Some(Challenge::Basic), Credentials::Basic { user, password }) => (basic(user, password), None),
-            (Some(Challenge::Basic), Credentials::Refresh(_)) => {
-                let fault = about.fault(Class::Denied, "401 Unauthorized: user and password are wanted, not a refresh token");
-                return Err(fault.with_hint("use --user in place of --refresh"));
+            Challenge::Basic => {
+                self.remember(&shown);
+                match &shown.credentials {
+                    Credentials::Basic { user, password } => (basic(user, password), None),
+                    Credentials::Anonymous => return Err(self.denied(host, about)),
+                    Credentials::Refresh(_) => {
+                        let happened = "401 Unauthorized: user and password are wanted, not a refresh token";
+                        let hint = format!("log in with user and password: docker login {} or --user", host.name);
+                        return Err(about.fault(Class::Denied, happened).with_hint(hint));
+                    }
+                }
             }
-            (None, _) => {
-                let fault = about.fault(Class::Denied, "401 Unauthorized without a challenge that is known here");
-                return Err(fault.with_hint("the registry must offer Basic or Bearer authentication"));
-            }
-            (Some(Challenge::Basic), Credentials::Anonymous) => return Err(self.denied(host, about)),
         };
         let mut header = HeaderValue::try_from(text.expose())
             .map_err(|_| about.fault(Class::Fatal, "the token cannot be sent in a header"))?;

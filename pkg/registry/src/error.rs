@@ -46,6 +46,18 @@ pub enum Error {
         /// What is wrong there.
         message: String,
     },
+    /// A broken docker config or podman auth file.
+    #[error("{file}:{line}:{column}: {message}")]
+    DockerConfig {
+        /// Which file, or the variable that holds the text.
+        file: String,
+        /// Line, from 1.
+        line: usize,
+        /// Column, from 1.
+        column: usize,
+        /// What is wrong there; nothing of the file itself.
+        message: String,
+    },
     /// `hosts.toml` leaves no host that may be pulled from.
     #[error("no host for {host} may be pulled from")]
     NoHost {
@@ -88,6 +100,7 @@ impl Error {
             Self::HostsToml { .. } => {
                 "docs/registries.md of rpull shows a hosts.toml; containerd's docs/hosts.md has all its keys".to_owned()
             }
+            Self::DockerConfig { file, .. } => format!("correct {file}, or let docker login write it anew"),
             Self::NoHost { .. } => "give a host in hosts.toml the capability \"pull\"".to_owned(),
             Self::Host { .. } => "a registry is HOST or HOST:PORT".to_owned(),
             Self::Proxy { .. } => {

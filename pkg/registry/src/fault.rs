@@ -128,15 +128,16 @@ impl About {
                     let fault = self.fault(class, format_args!("{words}{from}")).with_hint(hint).with_source(error);
                     return Fault { connect: true, ..fault };
                 }
+                let to = from.replacen(" from ", " to ", 1);
                 let (words, connect) = match () {
-                    () if error.is_unresolved() => ("no such host", true),
-                    () if error.is_timeout() && error.is_connect() => ("no connection in time", true),
-                    () if error.is_connect() => ("no connection", true),
-                    () if error.is_body() => ("connection broken in the body", false),
-                    () => ("connection broken", false),
+                    () if error.is_unresolved() => ("no such host".to_owned(), true),
+                    () if error.is_timeout() && error.is_connect() => (format!("no connection{to} in time"), true),
+                    () if error.is_connect() => (format!("no connection{to}"), true),
+                    () if error.is_body() => (format!("connection broken in the body{from}"), false),
+                    () => (format!("connection broken{from}"), false),
                 };
                 let hint = error.is_unresolved().then(|| UNRESOLVED.to_owned());
-                Fault { hint, connect, ..self.fault(transient, format_args!("{words}{from}")).with_source(error) }
+                Fault { hint, connect, ..self.fault(transient, words).with_source(error) }
             }
         }
     }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use oci::{ByteRange, Descriptor, Reference};
 
 use crate::{
-    Body, Credentials, Error, Fault, Options, Proved, Resolved, blob, document,
+    Body, Error, Fault, Keychain, Options, Proved, Resolved, blob,
+    credentials::{Offer, Whose},
+    document,
     hosts::{self, Host},
     target::Targets,
     tls,
@@ -18,15 +20,15 @@ pub struct Registry(Arc<Setup>);
 #[derive(Debug)]
 struct Setup {
     options: Options,
-    credentials: Credentials,
+    keychain: Arc<Keychain>,
 }
 
 impl Registry {
-    /// Checks the files the options name.
+    /// Checks the files the options name. `keychain` may be [`crate::Credentials`] alone.
     ///
     /// # Errors
     /// [`Error::Read`], [`Error::Pem`], [`Error::ClientCertificate`].
-    pub fn new(options: Options, credentials: Credentials) -> Result<Self, Error> {
+    pub fn new(options: Options, keychain: impl Into<Keychain>) -> Result<Self, Error> {
         let flags = tls::Settings {
             skip_verify: options.skip_verify,
             replace_roots: options.tls_ca.clone(),
@@ -36,19 +38,28 @@ impl Registry {
         if options.explicit_tls() {
             flags.config()?;
         }
-        Ok(Self(Arc::new(Setup { options, credentials })))
+        Ok(Self(Arc::new(Setup { options, keychain: Arc::new(keychain.into()) })))
     }
 
     /// The repository a reference names, with the hosts to try for it, in order. Nothing is asked yet.
     ///
     /// # Errors
-    /// [`Error::HostsToml`] and what the files it names have, [`Error::NoHost`].
+    /// [`Error::HostsToml`] and what the files it names have, [`Error::NoHost`], [`Error::DockerConfig`].
     pub fn repository(&self, reference: &Reference) -> Result<Repository, Error> {
-        let Setup { options, credentials } = &*self.0;
+        let Setup { options, keychain } = &*self.0;
         let (registry, name) = (reference.host(), reference.repository());
-        let entries = hosts::entries(registry, options)?.into_iter().filter(|entry| entry.pull);
-        let hosts: Result<Vec<Host>, Error> =
-            entries.map(|entry| Host::new(entry, (registry, name), options, credentials)).collect();
+        let entries: Vec<hosts::Entry> = hosts::entries(registry, options)?.into_iter().filter(|entry| entry.pull).collect();
+        let files = keychain.read(entries.iter().any(|entry| !entry.own))?;
+        let hosts: Result<Vec<Host>, Error> = entries
+            .into_iter()
+            .map(|entry| {
+                let authority = entry.name();
+                let named = if entry.own { registry } else { &authority };
+                let whose = Whose { url: &entry.base, registry: named, repository: name, own: entry.own };
+                let offer = Offer::new(keychain, &files, whose);
+                Host::new(entry, (registry, name), options, offer)
+            })
+            .collect();
         let hosts = hosts?;
         // A tag needs a host that may say what it means.
         let usable = if reference.digest().is_some() { !hosts.is_empty() } else { hosts.iter().any(|host| host.resolve) };

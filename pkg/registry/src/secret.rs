@@ -30,33 +30,10 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Who asks. Offered to a host only when it challenges.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Credentials {
-    /// Nobody: a token is still fetched where the registry wants one.
-    #[default]
-    Anonymous,
-    /// `--user`
-    Basic {
-        /// User name.
-        user: String,
-        /// Password or access token.
-        password: Secret,
-    },
-    /// `--refresh`: an identity token, good for a Bearer token only.
-    Refresh(Secret),
-}
-
-impl Credentials {
-    /// Is there nothing to show?
-    pub(crate) fn is_anonymous(&self) -> bool {
-        *self == Self::Anonymous
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Credentials;
 
     #[test]
     fn a_secret_never_prints() {

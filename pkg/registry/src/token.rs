@@ -9,6 +9,7 @@ use url::{Url, form_urlencoded};
 use crate::{
     Class, Credentials, Fault, Secret, auth,
     client::{Client, SendError},
+    credentials::Shown,
     exchange::{self, MAX_REDIRECTS},
     fault::About,
     hosts::{self, Host},
@@ -24,7 +25,7 @@ const CLIENT_ID: &str = "rpull";
 /// What the challenge asks for.
 #[derive(Debug)]
 pub(crate) struct Wanted<'a> {
-    pub(crate) realm: &'a str,
+    pub(crate) realm: Url,
     pub(crate) service: Option<&'a str>,
     pub(crate) scopes: &'a [String],
 }
@@ -43,14 +44,23 @@ struct Answer {
 }
 
 /// With credentials POST (`OAuth2`), and GET where that is not served; without, GET.
-pub(crate) async fn fetch(host: &Host, credentials: &Credentials, wanted: &Wanted<'_>, about: &About) -> Result<Token, Fault> {
-    let realm = realm(host, wanted.realm, about)?;
-    let server = hosts::authority(&realm);
+pub(crate) async fn fetch(host: &Host, shown: &Shown, wanted: &Wanted<'_>, about: &About) -> Result<Token, Fault> {
     let about = About { host: about.host.clone(), object: format!("token for {}", about.object) };
-    let unanswered = |error: SendError| about.unanswered(&server, error);
+    let server = hosts::authority(&wanted.realm);
+    request(host, shown, wanted, &about).await.map_err(|fault| match fault {
+        Fault { hint: None, class: Class::Denied, .. } => fault.with_hint(shown.hint(&host.name)),
+        Fault { hint: None, connect: true, .. } if server != host.name => fault
+            .with_hint(format!("{} sends its clients to {server} for a token; check that this machine reaches it", host.name)),
+        fault => fault,
+    })
+}
+
+async fn request(host: &Host, shown: &Shown, wanted: &Wanted<'_>, about: &About) -> Result<Token, Fault> {
+    let credentials = &shown.credentials;
+    let server = hosts::authority(&wanted.realm);
     let mut answer = None;
     if !credentials.is_anonymous() {
-        let posted = post(host, &realm, credentials, wanted).await.map_err(unanswered)?;
+        let posted = post(host, credentials, wanted).await.map_err(|error| about.unanswered(&server, error))?;
         if matches!(posted.status().as_u16(), 300..=399 | 400 | 401 | 404 | 405) {
             // What it says is of no use: GET decides. Read to its end, the connection serves again.
             host.client.error_body(posted).await;
@@ -60,16 +70,15 @@ pub(crate) async fn fetch(host: &Host, credentials: &Credentials, wanted: &Wante
     }
     let answer = match answer {
         Some(answer) => answer,
-        None => get(host, &realm, credentials, wanted, &about).await?,
+        None => get(host, credentials, wanted, about).await?,
     };
     let status = answer.status();
     if status != StatusCode::OK {
         let headers = answer.headers().clone();
         let body = host.client.error_body(answer).await;
         let mut fault = about.status(&server, status, &headers, &body);
-        if let (Class::Denied, Credentials::Basic { user, .. }) = (fault.class, credentials) {
-            fault.what += " as user ";
-            fault.what += user;
+        if fault.class == Class::Denied {
+            fault.what = format!("{} {shown}", fault.what);
         }
         return Err(fault);
     }
@@ -88,7 +97,7 @@ pub(crate) async fn fetch(host: &Host, credentials: &Credentials, wanted: &Wante
 }
 
 /// https, unless the host that challenges has no TLS itself.
-fn realm(host: &Host, text: &str, about: &About) -> Result<Url, Fault> {
+pub(crate) fn realm(host: &Host, text: &str, about: &About) -> Result<Url, Fault> {
     let realm = Url::parse(text).map_err(|error| about.fault(Class::Fatal, "token realm is no URL").with_source(error))?;
     match realm.scheme() {
         "https" => Ok(realm),
@@ -99,8 +108,8 @@ fn realm(host: &Host, text: &str, about: &About) -> Result<Url, Fault> {
     }
 }
 
-async fn post(host: &Host, realm: &Url, credentials: &Credentials, wanted: &Wanted<'_>) -> Result<Response, SendError> {
-    let mut request = Request::new(http::Method::POST, realm.clone());
+async fn post(host: &Host, credentials: &Credentials, wanted: &Wanted<'_>) -> Result<Response, SendError> {
+    let mut request = Request::new(http::Method::POST, wanted.realm.clone());
     *request.headers_mut() = headers(host);
     let form_type = HeaderValue::from_static("application/x-www-form-urlencoded");
     request.headers_mut().insert(header::CONTENT_TYPE, form_type);
@@ -130,7 +139,8 @@ fn grant(credentials: &Credentials, wanted: &Wanted<'_>) -> String {
 }
 
 /// Redirects are followed; the credentials stay with the realm's own origin.
-async fn get(host: &Host, realm: &Url, credentials: &Credentials, wanted: &Wanted<'_>, about: &About) -> Result<Response, Fault> {
+async fn get(host: &Host, credentials: &Credentials, wanted: &Wanted<'_>, about: &About) -> Result<Response, Fault> {
+    let realm = &wanted.realm;
     let mut url = realm.clone();
     {
         let mut query = url.query_pairs_mut();

@@ -12,9 +12,10 @@ use url::Url;
 
 use super::{Entry, authority, is_loopback, namespace};
 use crate::{
-    Credentials, Error, Options,
+    Error, Options,
     auth::Auth,
     client::{Client, HttpError, SendError},
+    credentials::Offer,
 };
 
 /// A host that takes the connection and never answers the TLS hello speaks something else (containerd's handshake time).
@@ -33,7 +34,6 @@ pub(crate) struct Host {
     pub(crate) headers: HeaderMap,
     base: Url,
     namespace: Option<String>,
-    own: bool,
     fallback: bool,
     /// The fall to http has happened.
     plain: AtomicBool,
@@ -44,19 +44,18 @@ impl Host {
         entry: Entry,
         (registry, repository): (&str, &str),
         options: &Options,
-        credentials: &Credentials,
+        offer: Offer,
     ) -> Result<Self, Error> {
         let name = entry.name();
         let dial_timeout = entry.dial_timeout.or(entry.fallback.then_some(options.connect_timeout.min(FALLBACK_DIAL_TIMEOUT)));
         Ok(Self {
             client: Client::new(options, &entry.tls.config()?, dial_timeout)?,
-            auth: Auth::new(repository, credentials.clone()),
+            auth: Auth::new(repository, offer),
             namespace: namespace(registry, &name),
             name,
             resolve: entry.resolve,
             headers: entry.headers,
             base: entry.base,
-            own: entry.own,
             fallback: entry.fallback,
             plain: AtomicBool::new(false),
         })
@@ -84,10 +83,9 @@ impl Host {
         self.base.scheme() == "http" || self.plain.load(Ordering::Relaxed)
     }
 
-    /// May the user's credentials go here? To the registry itself always; to a host its `hosts.toml` names only where nobody
-    /// listens.
-    pub(crate) fn may_see_credentials(&self) -> bool {
-        self.own || !self.is_plain() || is_loopback(&self.base)
+    /// Can nobody read what is sent here on its way?
+    pub(crate) fn is_private(&self) -> bool {
+        !self.is_plain() || is_loopback(&self.base)
     }
 
     /// Is it the same scheme, host and port?

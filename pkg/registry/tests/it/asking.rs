@@ -1,7 +1,7 @@
 //! The client under test, and what is asked of it.
 
 use oci::{ByteRange, Descriptor, Digest, MediaType, Reference};
-use registry::{Body, Credentials, Fault, Names, Options, Registry, Repository, Secret};
+use registry::{Body, Credentials, Fault, Keychain, Names, Options, Registry, Repository, Secret};
 
 use crate::server::answer;
 
@@ -14,13 +14,13 @@ pub(crate) fn plain() -> Options {
 }
 
 /// `a/b:1` at the host.
-pub(crate) fn repository(host: &str, options: Options, credentials: Credentials) -> Repository {
-    repository_of(&format!("{host}/a/b:1"), options, credentials)
+pub(crate) fn repository(host: &str, options: Options, keychain: impl Into<Keychain>) -> Repository {
+    repository_of(&format!("{host}/a/b:1"), options, keychain)
 }
 
-pub(crate) fn repository_of(reference: &str, options: Options, credentials: Credentials) -> Repository {
+pub(crate) fn repository_of(reference: &str, options: Options, keychain: impl Into<Keychain>) -> Repository {
     let reference: Reference = reference.parse().unwrap();
-    Registry::new(options, credentials).unwrap().repository(&reference).unwrap()
+    Registry::new(options, keychain).unwrap().repository(&reference).unwrap()
 }
 
 pub(crate) fn ann(password: &str) -> Credentials {

@@ -1,8 +1,10 @@
 //! The client against Debian's docker-registry, nginx and servers scripted byte by byte.
 
 mod asking;
+mod credentials;
 mod daemons;
 mod dump;
+mod flags;
 mod limits;
 mod mirrors;
 mod proxy;

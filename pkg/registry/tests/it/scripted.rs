@@ -6,7 +6,7 @@ use oci::{ByteRange, Descriptor, Digest, MediaType};
 use registry::{Class, Credentials, Fault, Options, Span};
 
 use crate::{
-    asking::{BLOB, MANIFEST, TYPE, ann, blob, drain, names, part, plain, range, repository},
+    asking::{BLOB, MANIFEST, TYPE, ann, blob, drain, part, plain, range, repository},
     daemons::free_port,
     server::{Reply, Server, answer},
 };
@@ -188,22 +188,6 @@ async fn a_mirror_that_has_it_not_is_left_for_the_next_and_told_the_registry() {
     let request = &mirror.requests()[0];
     assert!(request.starts_with("GET /v2/a/b/manifests/1?ns=r.example ") && request.contains("x-key: k"), "{request}");
     assert!(!upstream.requests()[0].contains("x-key"));
-}
-
-#[tokio::test]
-async fn a_mirror_without_tls_is_not_shown_the_users_password() {
-    let mirror = Server::start(|_, _| answer("401 Unauthorized", &[("WWW-Authenticate", "Basic realm=x")], b"")).await;
-    let port = mirror.host.rsplit(':').next().unwrap();
-    let root = tempfile::tempdir().unwrap();
-    std::fs::create_dir(root.path().join("r.example")).unwrap();
-    let text = format!("server = \"http://mirror.example:{port}\"\n");
-    std::fs::write(root.path().join("r.example/hosts.toml"), text).unwrap();
-    let options =
-        Options { hosts_dirs: vec![root.path().to_owned()], names: Some(names(&["mirror.example"])), ..Options::default() };
-    let fault = repository("r.example", options, ann("word")).resolve().await.unwrap_err();
-    assert_eq!(fault.class, Class::Denied);
-    assert!(fault.hint().unwrap().contains("only over TLS"), "{fault:?}");
-    assert!(mirror.requests().iter().all(|request| !request.to_ascii_lowercase().contains("authorization")));
 }
 
 #[tokio::test]

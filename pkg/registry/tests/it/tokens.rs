@@ -155,7 +155,7 @@ async fn a_wrong_password_is_denied_by_name() {
 async fn a_challenge_that_cannot_be_answered_says_what_could() {
     let refresh = || Credentials::Refresh(Secret::new("r/efresh"));
     for (challenge, credentials, words) in [
-        ("Basic realm=x", Credentials::Anonymous, ["without credentials", "rpull --user NAME"]),
+        ("Basic realm=x", Credentials::Anonymous, ["without credentials", "--user NAME"]),
         ("Basic realm=x", refresh(), ["not a refresh token", "--user"]),
         ("Negotiate", ann("word"), ["without a challenge that is known", "Basic or Bearer"]),
         ("Bearer service=x", Credentials::Anonymous, ["without a challenge that is known", "Basic or Bearer"]),

@@ -1,0 +1,159 @@
+//! What one host may be shown, in which order, and in which words that is told.
+
+use std::{fmt, sync::Arc};
+
+use url::Url;
+
+use super::{Credentials, File, Files, Keychain, lookup::Entry};
+use crate::{
+    Fault,
+    fault::About,
+    hosts::{self, Host},
+    redact,
+};
+
+/// Characters of a user's name that are shown.
+const MAX_USER: usize = 80;
+
+/// Whose host an offer is for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Whose<'a> {
+    /// The host as the request goes there.
+    pub(crate) url: &'a Url,
+    /// The registry as the reference names it when the host is the registry's own; the host itself when `hosts.toml` names it.
+    pub(crate) registry: &'a str,
+    pub(crate) repository: &'a str,
+    /// The registry's own host.
+    pub(crate) own: bool,
+}
+
+/// What one host may be shown, best first.
+#[derive(Debug)]
+pub(crate) struct Offer {
+    own: bool,
+    entries: Vec<(Arc<str>, Entry)>,
+    keychain: Arc<Keychain>,
+}
+
+/// What was shown to a host, and where it came from.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Shown {
+    pub(crate) credentials: Credentials,
+    pub(crate) origin: Origin,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) enum Origin {
+    /// The command line, or nothing at all.
+    #[default]
+    Flags,
+    /// There are some on the command line, and this host may not see them.
+    Withheld,
+    /// A file of credentials.
+    File(Arc<str>),
+    /// A helper of this name.
+    Helper(String),
+}
+
+impl Offer {
+    pub(crate) fn new(keychain: &Arc<Keychain>, files: &Files, whose: Whose<'_>) -> Self {
+        let of_file = |file: &File| {
+            let entries = if file.paths {
+                file.config.for_repository(whose.registry, whose.repository).into_iter().collect()
+            } else {
+                file.config.for_host(whose.url)
+            };
+            let name = Arc::clone(&file.name);
+            entries.into_iter().map(move |entry| (Arc::clone(&name), entry)).collect::<Vec<_>>()
+        };
+        Self { own: whose.own, entries: files.0.iter().flat_map(of_file).collect(), keychain: Arc::clone(keychain) }
+    }
+
+    /// What would be shown first, as far as that is known without asking anybody.
+    pub(crate) fn first(&self) -> Shown {
+        let credentials = if self.own { self.keychain.given.clone() } else { Credentials::Anonymous };
+        Shown { credentials, origin: Origin::Flags }
+    }
+
+    /// May there be anything to show to `host`? What a helper knows is not asked for here.
+    pub(crate) fn may_hold_any(&self, host: &Host) -> bool {
+        let given = !self.keychain.given.is_anonymous() && (self.own || host.is_private());
+        given || !self.entries.is_empty()
+    }
+
+    /// What to show to `host` now. A helper is asked each time: what it gives may be short-lived.
+    pub(crate) async fn show(&self, host: &Host, about: &About) -> Result<Shown, Fault> {
+        let given = &self.keychain.given;
+        if self.own && !given.is_anonymous() {
+            return Ok(self.first());
+        }
+        for (file, entry) in &self.entries {
+            match entry {
+                Entry::Here(credentials) => {
+                    return Ok(Shown { credentials: credentials.clone(), origin: Origin::File(Arc::clone(file)) });
+                }
+                Entry::Helper { name, identifier } => {
+                    let asked = self.keychain.helpers.ask(name, identifier).await;
+                    if let Some(credentials) = asked.map_err(|error| error.into_fault(about, file))? {
+                        return Ok(Shown { credentials, origin: Origin::Helper(name.clone()) });
+                    }
+                }
+            }
+        }
+        Ok(match given {
+            Credentials::Anonymous => Shown::default(),
+            given if host.is_private() => Shown { credentials: given.clone(), origin: Origin::Flags },
+            _ => Shown::withheld(),
+        })
+    }
+
+    /// What of it may go to this realm too. What a file has for a host may go wherever that host says; the flags were given for
+    /// another host, so no one may read them on the way.
+    pub(crate) fn for_realm(&self, shown: Shown, realm: &Url) -> Shown {
+        let meant_for_it = self.own || shown.origin != Origin::Flags || shown.credentials.is_anonymous();
+        if meant_for_it || realm.scheme() == "https" || hosts::is_loopback(realm) { shown } else { Shown::withheld() }
+    }
+}
+
+/// `as user ann of /root/.docker/config.json`, behind what happened.
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.credentials {
+            Credentials::Anonymous => f.write_str("without credentials")?,
+            Credentials::Basic { user, .. } => write!(f, "as user {}", redact::line(user, MAX_USER))?,
+            Credentials::Refresh(_) => f.write_str("with the refresh token")?,
+        }
+        match &self.origin {
+            Origin::Flags | Origin::Withheld => Ok(()),
+            Origin::File(name) => write!(f, " of {name}"),
+            Origin::Helper(name) => write!(f, " of docker-credential-{name}"),
+        }
+    }
+}
+
+impl Shown {
+    fn withheld() -> Self {
+        Self { credentials: Credentials::Anonymous, origin: Origin::Withheld }
+    }
+
+    /// What to do about its being refused by `host`.
+    pub(crate) fn hint(&self, host: &str) -> String {
+        match (&self.origin, &self.credentials) {
+            (Origin::Withheld, _) => {
+                format!("credentials of the command line go to {host} only over TLS; docker login {host} stores some for it")
+            }
+            (Origin::Flags, Credentials::Anonymous) => {
+                "log in with docker login or rpull --user NAME …; a name that does not exist is often answered so too".to_owned()
+            }
+            (Origin::Flags, Credentials::Basic { user, .. }) => {
+                let user = redact::line(user, MAX_USER);
+                format!("check the password of {user} at {host} and the right to pull; then rpull --user {user} …")
+            }
+            (Origin::Flags, Credentials::Refresh(_)) => format!("get a new refresh token for {host}"),
+            (Origin::File(_), _) => format!("log in again with docker login {host}, or give --user"),
+            (Origin::Helper(name), _) => {
+                format!("see what docker-credential-{name} has for {host}; log in again with docker login {host}, or give --user")
+            }
+        }
+    }
+}
