@@ -17,6 +17,7 @@ mod signed;
 mod snapshotter;
 mod squid;
 mod stand_in;
+mod token_server;
 
 pub use containerd::{Containerd, ContainerdOptions, Daemon, Daemons};
 pub use http::Response;
@@ -26,3 +27,4 @@ pub use signed::{Signature, SignedCount, SignedFront, SignedOptions};
 pub use snapshotter::Snapshotter;
 pub use squid::Squid;
 pub use stand_in::serve_stand_in;
+pub use token_server::{Issued, Rules, TokenServer};

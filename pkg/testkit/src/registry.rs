@@ -4,6 +4,7 @@ use std::{
     fs::{self, File},
     path::{Path, PathBuf},
     process::Command,
+    sync::Arc,
 };
 
 use oci::{Digest, MediaType};
@@ -12,6 +13,7 @@ use crate::{
     http::{self, Body, Response},
     process::{self, Process},
     secrets,
+    token_server::{self, TokenServer},
 };
 
 /// A running private registry. Dropping it ends the server and removes what it stored.
@@ -28,6 +30,8 @@ pub struct DistributionRegistry {
 pub struct RegistryOptions {
     /// Asks for [`USER`](DistributionRegistry::USER) and [`PASSWORD`](DistributionRegistry::PASSWORD), reads included.
     pub protected: bool,
+    /// Asks for a token of this server, for pushing as well.
+    pub tokens: Option<Arc<TokenServer>>,
     /// `REGISTRY_3`, built by `hack/lib.sh`, in place of Debian's.
     pub version_3: bool,
     /// Listens on `::1` in place of 127.0.0.1.
@@ -38,9 +42,9 @@ pub struct RegistryOptions {
 
 impl DistributionRegistry {
     /// The user that a protected registry lets in.
-    pub const USER: &str = "user";
+    pub const USER: &str = TokenServer::USER;
     /// That user's password.
-    pub const PASSWORD: &str = "secret:with-colon";
+    pub const PASSWORD: &str = TokenServer::PASSWORD;
     /// USER and PASSWORD as an `Authorization` header has them.
     pub(crate) const BASIC: &str = "Basic dXNlcjpzZWNyZXQ6d2l0aC1jb2xvbg==";
     /// The htpasswd line of USER and PASSWORD (bcrypt, the only form this server takes; the lowest cost).
@@ -54,6 +58,11 @@ impl DistributionRegistry {
     /// Starts a registry that asks for [`USER`](Self::USER) and [`PASSWORD`](Self::PASSWORD), reads included.
     pub fn start_protected() -> Self {
         Self::with(RegistryOptions { protected: true, ..RegistryOptions::default() })
+    }
+
+    /// Starts a registry that asks for a token of `server`.
+    pub fn start_with_tokens(server: &Arc<TokenServer>) -> Self {
+        Self::with(RegistryOptions { tokens: Some(Arc::clone(server)), ..RegistryOptions::default() })
     }
 
     /// Starts a registry of another kind.
@@ -98,10 +107,15 @@ impl DistributionRegistry {
     fn config(&self) -> String {
         let home = self.home.path().display();
         let address = self.host();
-        let auth = if self.options.protected {
-            format!("auth:\n  htpasswd:\n    realm: testkit\n    path: {home}/htpasswd\n")
-        } else {
-            String::new()
+        let auth = match &self.options.tokens {
+            Some(server) => format!(
+                "auth:\n  token:\n    realm: {}\n    service: {name}\n    issuer: {name}\n    rootcertbundle: {}\n",
+                server.realm(),
+                server.certificate().display(),
+                name = token_server::NAME
+            ),
+            None if self.options.protected => format!("auth:\n  htpasswd:\n    realm: testkit\n    path: {home}/htpasswd\n"),
+            None => String::new(),
         };
         let proxy = self.options.upstream.as_ref().map_or_else(String::new, |url| format!("proxy:\n  remoteurl: {url}\n"));
         format!(
@@ -133,7 +147,7 @@ impl DistributionRegistry {
         let reference = self.reference(repository, layout_tag);
         let mut command = Command::new("skopeo");
         command.args(["copy", "--all", "--preserve-digests", "--dest-tls-verify=false", "--quiet"]);
-        if self.options.protected {
+        if self.options.protected || self.options.tokens.is_some() {
             command.arg(format!("--dest-creds={}:{}", Self::USER, Self::PASSWORD));
         }
         command.arg(format!("oci:{}:{layout_tag}", layout.display())).arg(format!("docker://{reference}"));
@@ -195,7 +209,7 @@ impl DistributionRegistry {
     }
 
     /// Any other request with an empty body, such as a `DELETE`; any media type is accepted, and credentials are added
-    /// for a protected registry.
+    /// where the registry asks for them.
     pub fn request(&self, method: &str, target: &str) -> Response {
         let accept = [MediaType::OCI_INDEX, MediaType::OCI_MANIFEST, MediaType::DOCKER_INDEX, MediaType::DOCKER_MANIFEST];
         self.send(method, target, &[("Accept", &format!("{}, */*", accept.join(", ")))], Body::Bytes(b""))
@@ -204,9 +218,18 @@ impl DistributionRegistry {
 
     fn send(&self, method: &str, target: &str, headers: &[(&str, &str)], body: Body<'_>) -> std::io::Result<Response> {
         let mut headers = headers.to_vec();
-        if self.options.protected {
-            headers.push(("Authorization", Self::BASIC));
-        }
+        let authorization = self.authorization(target);
+        headers.extend(authorization.as_deref().map(|value| ("Authorization", value)));
         http::request(&self.host(), method, target, &headers, body)
+    }
+
+    fn authorization(&self, target: &str) -> Option<String> {
+        let Some(server) = &self.options.tokens else {
+            return self.options.protected.then(|| Self::BASIC.to_owned());
+        };
+        let path = target.strip_prefix("/v2/").unwrap_or_default();
+        let end = ["/blobs/", "/manifests/"].iter().find_map(|kind| path.rfind(kind));
+        let scope = end.map_or_else(String::new, |end| format!("repository:{}:pull,push,delete", &path[..end]));
+        Some(format!("Bearer {}", server.own_token(&scope)))
     }
 }
