@@ -6,3 +6,4 @@ mod fail_over;
 mod faults;
 mod mixed;
 mod stage;
+mod tokens;
