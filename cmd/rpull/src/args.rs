@@ -106,6 +106,15 @@ impl Args {
         if self.user.as_ref().is_some_and(|user| user.starts_with(':')) {
             return Err(Refusal::usage("--user has no name before the colon", "write --user NAME:PASSWORD"));
         }
+        if self.password_stdin {
+            match self.user.as_deref().map(|user| user.split_once(':')) {
+                None => return Err(Refusal::usage("--password-stdin without --user", "say whose password it is: --user NAME")),
+                Some(Some((_, password))) if !password.is_empty() => {
+                    return Err(Refusal::usage("--password-stdin beside --user NAME:PASSWORD", "leave out one of the passwords"));
+                }
+                Some(_) => {}
+            }
+        }
         match (&self.tlscert, &self.tlskey) {
             (Some(_), None) => return Err(Refusal::usage("--tlscert without --tlskey", "give the key of the certificate too")),
             (None, Some(_)) => return Err(Refusal::usage("--tlskey without --tlscert", "give the certificate of the key too")),

@@ -6,7 +6,7 @@ use containerd::{Session, StoreChoice};
 use oci::Reference;
 use progress::Progress;
 use pull::{Options, Puller, Receipt};
-use registry::{Credentials, Registry};
+use registry::{Keychain, Registry};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use transfer::{Engine, Limits, RetryPolicy};
@@ -16,7 +16,7 @@ use crate::{
     exit::ExitCode,
     failure::Failure,
     hosts_dirs,
-    login::Login,
+    login,
     receipt::ReceiptFile,
     render::Plain,
     report,
@@ -60,30 +60,27 @@ fn raise_file_limit() {
 /// What must be found out before anything is asked of anyone.
 struct Prepared {
     reference: Reference,
-    credentials: Credentials,
+    keychain: Keychain,
     receipt: Option<ReceiptFile>,
 }
 
 fn prepare(args: &Args) -> Result<Prepared, Failure> {
     let reference = args.reference().map_err(Failure::from)?;
     let receipt = args.receipt.as_deref().map(ReceiptFile::open).transpose()?;
-    let credentials = match Login::new(args.user.as_deref(), args.refresh.as_deref()) {
-        Ok(Login::Anonymous) => Credentials::Anonymous,
-        Ok(Login::Password { user, password }) => Credentials::Basic { user, password: password.into() },
-        Ok(Login::Refresh(token)) => Credentials::Refresh(token.into()),
-        Err(error) => {
-            return Err(Failure { code: ExitCode::Usage, message: report::chain(&error), hint: Some(error.hint()) });
-        }
-    };
-    Ok(Prepared { reference, credentials, receipt })
+    let keychain = login::keychain(args).map_err(|error| Failure {
+        code: ExitCode::Usage,
+        message: report::chain(&error),
+        hint: Some(error.hint()),
+    })?;
+    Ok(Prepared { reference, keychain, receipt })
 }
 
 async fn pull(args: &Args, prepared: Prepared, progress: Progress) -> Result<(), Failure> {
-    let Prepared { reference, credentials, receipt } = prepared;
+    let Prepared { reference, keychain, receipt } = prepared;
     let session = Session::connect(&args.address, args.namespace.clone(), args.connect_timeout())
         .await
         .map_err(|error| Failure::from(pull::Error::from(error)))?;
-    let registry = Registry::new(registry_options(args), credentials).map_err(|error| Failure::from(pull::Error::from(error)))?;
+    let registry = Registry::new(registry_options(args), keychain).map_err(|error| Failure::from(pull::Error::from(error)))?;
     let limits = Limits {
         max_connections: args.max_connections,
         range_size: args.range_size,

@@ -96,6 +96,10 @@ pub(crate) struct Args {
     #[arg(help_heading = "Registry", short, long, value_name = "USER[:PASSWORD]")]
     pub(crate) user: Option<String>,
 
+    /// Read the password of --user from standard input
+    #[arg(help_heading = "Registry", long)]
+    pub(crate) password_stdin: bool,
+
     /// Refresh or identity token, used when there is no user
     #[arg(help_heading = "Registry", long, value_name = "TOKEN")]
     pub(crate) refresh: Option<String>,

@@ -40,7 +40,7 @@ fn defaults_are_those_of_ctr_rpull() {
     assert!(args.labels().is_empty() && args.user.is_none() && args.refresh.is_none() && args.hosts_dir.is_none());
     assert!(args.platform.is_none() && args.spool_dir.is_none() && args.receipt.is_none());
     assert!(args.tlscacert.is_none() && args.client_certificate().is_none());
-    assert!(!(args.skip_verify || args.plain_http || args.http_dump || args.lazy || args.debug));
+    assert!(!(args.skip_verify || args.plain_http || args.http_dump || args.lazy || args.debug || args.password_stdin));
     assert_eq!(args.reference().unwrap().name(), "r/a:1");
 }
 
@@ -105,6 +105,9 @@ fn every_flag_arrives() {
     assert_eq!((args.store, args.max_connections.get(), args.range_size.get()), (Store::Direct, 1, 1 << 20));
     assert_eq!((args.limit_rate, args.keep_partial), (100 << 20, Duration::from_secs(36 * 3600)));
     assert!(good(&["--lazy"]).lazy);
+    assert!(
+        good(&["--user", "a", "--password-stdin"]).password_stdin && good(&["--user", "a:", "--password-stdin"]).password_stdin
+    );
 }
 
 #[test]
@@ -170,6 +173,8 @@ fn what_cannot_be_followed_is_refused_with_a_hint() {
         (&["---debug", "r/a:1"], "unexpected argument '---debug' found", ""),
         (&["r/a:1", "--user"], "a value is required for '--user <USER[:PASSWORD]>' but none was supplied", "rpull --help"),
         (&["--user", ":secret", "r/a:1"], "--user has no name before the colon", "NAME:PASSWORD"),
+        (&["--password-stdin", "r/a:1"], "--password-stdin without --user", "--user NAME"),
+        (&["--user", "a:secret", "--password-stdin", "r/a:1"], "--password-stdin beside --user", "leave out one"),
         (&["--address", "", "r/a:1"], "--address is empty", "/run/containerd/containerd.sock"),
         (&["--tlscert", "c", "r/a:1"], "--tlscert without --tlskey", "key"),
         (&["--tlskey", "k", "r/a:1"], "--tlskey without --tlscert", "certificate"),

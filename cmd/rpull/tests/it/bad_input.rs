@@ -1,6 +1,7 @@
 //! Input that is bad: each case ends with the right exit code, a line that names the object and a hint that helps, and leaves
 //! nothing half-visible and nothing lost.
 
+mod credentials;
 mod daemon;
 mod documents;
 mod hostile;

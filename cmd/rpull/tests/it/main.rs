@@ -4,6 +4,7 @@ mod aftermath;
 mod bad_input;
 mod command_line;
 mod committed;
+mod credentials;
 mod gated;
 mod killed;
 mod kinds;
@@ -30,10 +31,11 @@ use std::{
 
 use testkit::secrets;
 
-/// The binary with an empty environment and no input, so that the machine it runs on makes no difference.
+/// The binary with nothing in the environment and no input, so that the machine it runs on makes no difference.
 fn rpull() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rpull"));
-    command.env_clear().stdin(Stdio::null());
+    // Without HOME the user's own would be looked up.
+    command.env_clear().env("HOME", "/nonexistent").stdin(Stdio::null());
     command
 }
 

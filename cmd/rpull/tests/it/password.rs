@@ -18,7 +18,10 @@ fn without_a_terminal_there_is_nobody_to_ask() {
     let (code, stdout, stderr) = outcome(&mut command);
     assert_eq!((code, stdout.as_str()), (2, ""));
     assert!(stderr.starts_with("rpull: no terminal to ask for the password of alice: "), "{stderr}");
-    assert!(stderr.ends_with("\nhint: without a terminal give the password with the name: --user alice:PASSWORD\n"), "{stderr}");
+    assert!(
+        stderr.ends_with("\nhint: without a terminal give it on standard input: --user alice --password-stdin\n"),
+        "{stderr}"
+    );
 }
 
 /// rpull on a terminal of its own that asks for a password and is answered with `keys` as soon as the prompt is there:

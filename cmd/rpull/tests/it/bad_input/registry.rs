@@ -71,7 +71,7 @@ fn a_protected_registry_needs_the_right_credentials() {
             3,
             &format!(
                 "rpull: {host}: manifest 1 of t/secret: 401 Unauthorized without credentials\n\
-                 hint: log in with rpull --user NAME …; a name that does not exist is often answered so too\n"
+                 hint: log in with docker login or rpull --user NAME …; a name that does not exist is often answered so too\n"
             ),
         );
         let output = stage.rpull(["--user", &format!("user:{}", secrets::keep("wrong-password")), &reference]);
