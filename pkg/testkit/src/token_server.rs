@@ -16,7 +16,7 @@ use std::{
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD, Engine as _};
 use serde_json::{Value, json};
 
-use crate::process;
+use crate::{process, secrets};
 
 /// Whom the registry believes, and for whom a token is.
 pub(crate) const NAME: &str = "testkit";
@@ -100,6 +100,8 @@ impl TokenServer {
 
     /// Starts one on a free port of 127.0.0.1.
     pub fn start(rules: Rules) -> Self {
+        secrets::keep(Self::PASSWORD);
+        secrets::keep(Self::IDENTITY_TOKEN);
         let home = process::scratch();
         let (key, pem) = (home.path().join("key.pem"), home.path().join("cert.pem"));
         let mut make = Command::new("openssl");
@@ -195,13 +197,13 @@ impl Inner {
         reader.read_exact(&mut form).ok()?;
         let post = method == "POST";
         let text = if post { String::from_utf8(form).ok()? } else { target.split_once('?')?.1.to_owned() };
-        let (status, body) = self.answer(post, Asked::read(&text, authorization.as_deref()));
+        let (status, body) = self.answer(post, &Asked::read(&text, authorization.as_deref()));
         let body = body.to_string();
         let mut stream = stream;
         write!(stream, "HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len()).ok()
     }
 
-    fn answer(&self, post: bool, asked: Asked) -> (&'static str, Value) {
+    fn answer(&self, post: bool, asked: &Asked) -> (&'static str, Value) {
         let (rules, issued) = (&self.rules, self.issued().clone());
         let known = match (&asked.user, &asked.refresh) {
             (Some((user, password)), _) => {
@@ -220,7 +222,7 @@ impl Inner {
                 ("401 Unauthorized", json!({ "details": "incorrect username or password" }))
             };
         }
-        let token = self.token(&asked.scopes, rules.good_for);
+        let token = secrets::keep(self.token(&asked.scopes, rules.good_for));
         let mut issued = self.issued();
         *(if post { &mut issued.by_post } else { &mut issued.by_get }) += 1;
         issued.tokens.push(token.clone());

@@ -226,12 +226,12 @@ fn every_place_for_credentials_opens_every_kind_of_registry() {
             } else {
                 output.succeeds();
             }
-            let seen = case.seen();
+            let witnessed = case.seen();
             for secret in [PASSWORD, IDENTITY] {
-                assert!(!output.stderr.contains(secret) && !seen.contains(secret), "{output:#?}\n{seen}");
+                assert!(!output.stderr.contains(secret) && !witnessed.contains(secret), "{output:#?}\n{witnessed}");
             }
             if place.name.contains("cred") {
-                assert!(seen.contains(&format!("docker-credential-test get for {}\n", registry.host())), "{seen}");
+                assert!(witnessed.contains(&format!("docker-credential-test get for {}\n", registry.host())), "{witnessed}");
             }
         }
     }

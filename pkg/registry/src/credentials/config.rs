@@ -33,6 +33,7 @@ pub struct DockerConfig {
 
 /// In Go's tolerance: `null` for anything, unknown keys.
 #[derive(Deserialize, Default)]
+#[serde(expecting = "an object")]
 struct File {
     auths: Option<BTreeMap<String, Option<Entry>>>,
     #[serde(rename = "credHelpers")]
@@ -42,6 +43,7 @@ struct File {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object")]
 struct Entry {
     auth: Option<Auth>,
     username: Option<String>,
@@ -183,7 +185,7 @@ mod tests {
                 "3:37: auth is not the base64 form of USER:PASSWORD",
             ),
             (r#"{"auths":{"r":{"auth":"czNjcmV0"}}}"#, "1:33: auth is not the base64 form of USER:PASSWORD"),
-            (r#"{"auths":{"r":"s3cret, expected s3cret"}}"#, "1:39: expected struct Entry"),
+            (r#"{"auths":{"r":"s3cret, expected s3cret"}}"#, "1:39: expected an object"),
             (r#"{"auths":{"r":{"password":{"s3cret":1}}}}"#, "1:26: expected a string"),
             (r#"{"auths":["s3cret"]}"#, "1:9: expected a map"),
             ("{\n\"auths\": {,}", "2:11: no JSON: key must be a string"),

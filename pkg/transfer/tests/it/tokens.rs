@@ -1,17 +1,14 @@
 //! Tokens that end before the blob does: a real docker-registry, and a token server that counts.
 
-use std::{
-    num::{NonZeroU64, NonZeroUsize},
-    sync::Arc,
-    time::Duration,
-};
+use std::{num::NonZeroU64, sync::Arc, time::Duration};
 
+use oci::Hasher;
 use registry::{Credentials, Options, Registry, Repository};
 use testkit::{DistributionRegistry, Rules, TokenServer, fault::Content};
 use tokio::time::Instant;
 use transfer::{Class, Limits};
 
-use crate::stage::{MIB, Stage, assert_same, limits, retry};
+use crate::stage::{MIB, Stage, assert_same, descriptor, limits, retry};
 
 /// For how long the registry takes a token; a token's end is in whole seconds, so half of that is sure.
 const GOOD_FOR: Duration = Duration::from_secs(2);
@@ -30,15 +27,15 @@ fn guarded(content: &Content, rules: Rules) -> (DistributionRegistry, Arc<TokenS
 }
 
 /// So slow that several tokens are needed.
-fn slow(limits: Limits) -> Stage {
-    Stage::with(Limits { rate: NonZeroU64::new(3 * MIB), ..limits }, retry())
+fn slow() -> Stage {
+    Stage::with(Limits { rate: NonZeroU64::new(3 * MIB), ..limits() }, retry())
 }
 
 /// Fetches; how many tokens that took, and how many it may have taken if each was asked for once for all connections.
-async fn fetch(limits: Limits, rules: Rules) -> (u64, u64) {
+async fn fetch(rules: Rules) -> (u64, u64) {
     let content = Content::random(21, 18 * MIB);
     let (_registry, tokens, repository) = guarded(&content, rules);
-    let stage = slow(limits);
+    let stage = slow();
     let before = Instant::now();
     let verified = stage.fetch(&repository, &content).await.unwrap();
     assert_same(&verified, &content);
@@ -49,7 +46,7 @@ async fn fetch(limits: Limits, rules: Rules) -> (u64, u64) {
 async fn a_token_that_ends_in_the_middle_is_renewed_once_for_all_connections() {
     // The first says nothing of its end, so all connections meet the 401; with the second it is known beforehand.
     for announced in [None, Some(GOOD_FOR)] {
-        let (issued, allowed) = fetch(limits(), Rules { announced, good_for: GOOD_FOR, ..Rules::default() }).await;
+        let (issued, allowed) = fetch(Rules { announced, good_for: GOOD_FOR, ..Rules::default() }).await;
         assert!(issued >= 2, "no token ended");
         assert!(issued <= allowed, "{issued} tokens where {allowed} are enough");
     }
@@ -57,14 +54,22 @@ async fn a_token_that_ends_in_the_middle_is_renewed_once_for_all_connections() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_body_goes_on_when_its_token_has_ended() {
-    let one = Limits {
-        max_connections: NonZeroUsize::MIN,
-        first_connections: NonZeroUsize::MIN,
-        range_size: NonZeroU64::new(1024 * MIB).unwrap(),
-        ..limits()
-    };
-    let (issued, _) = fetch(one, Rules { announced: Some(GOOD_FOR), good_for: GOOD_FOR, ..Rules::default() }).await;
-    assert_eq!(issued, 1);
+    // More than the sockets hold, so the registry is still sending when the token ends.
+    let content = Content::random(23, 64 * MIB);
+    let rules = Rules { announced: None, good_for: GOOD_FOR, ..Rules::default() };
+    let (_registry, tokens, repository) = guarded(&content, rules);
+    let blob = descriptor(&content);
+    let mut body = repository.blob(0, &blob, None).await.unwrap();
+    let mut hasher = Hasher::default();
+    hasher.update(&body.frame().await.unwrap().unwrap());
+    tokio::time::sleep(2 * GOOD_FOR).await;
+    while let Some(frame) = body.frame().await.unwrap() {
+        hasher.update(&frame);
+    }
+    assert_eq!((hasher.finish(), tokens.issued().count()), (content.digest(), 1));
+    // The next one is refused at first: it really had ended.
+    repository.blob(0, &blob, None).await.unwrap();
+    assert_eq!(tokens.issued().count(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -72,7 +77,7 @@ async fn a_token_that_is_not_renewed_ends_the_transfer_and_is_told() {
     let content = Content::random(22, 64 * MIB);
     let rules = Rules { announced: None, good_for: GOOD_FOR, most: Some(1), ..Rules::default() };
     let (registry, tokens, repository) = guarded(&content, rules);
-    let error = slow(limits()).fetch(&repository, &content).await.unwrap_err();
+    let error = slow().fetch(&repository, &content).await.unwrap_err();
     assert_eq!(error.class(), Class::Denied);
     let (host, realm) = (registry.host(), tokens.host());
     let expected = format!(

@@ -5,11 +5,15 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     process::{Command, Stdio},
     sync::Arc,
+    time::Duration,
 };
 
-use testkit::{DistributionRegistry, Rules, TokenServer, image::Image};
+use testkit::{
+    DistributionRegistry, Rules, TokenServer,
+    image::{Blob, Image, Layer},
+};
 
-use super::{assert_failed, layer};
+use super::{assert_failed, blob, layer};
 use crate::stage::{Stage, eventually, finish, on_each_daemon, run};
 
 const DENIED: i32 = 3;
@@ -185,4 +189,49 @@ fn a_token_server_that_is_not_there_is_named() {
         );
         assert_untouched(&stage);
     });
+}
+
+/// A layer that takes some seconds at the rate of [`at_leisure`], and so several of [`short_lived`]'s tokens.
+fn large(stage: &Stage, name: &str) -> Layer {
+    Layer::overlaybd(Blob { data: 16 << 20, ..blob(stage, name) })
+}
+
+fn short_lived(most: Option<u64>) -> Arc<TokenServer> {
+    // The answer does not say that they end so soon.
+    let rules = Rules { announced: None, good_for: Duration::from_secs(2), most, ..Rules::default() };
+    Arc::new(TokenServer::start(rules))
+}
+
+fn at_leisure(reference: &str) -> [String; 5] {
+    let user = format!("{}:{}", TokenServer::USER, TokenServer::PASSWORD);
+    ["--limit-rate", "3M", "--user", &user, reference].map(str::to_owned)
+}
+
+#[test]
+fn a_token_that_ends_in_the_middle_of_a_layer_is_renewed_and_one_that_is_not_renewed_is_told() {
+    let stage = Stage::shared(&testkit::Daemons::available()[0], "expired-token");
+    let server = short_lived(Some(1));
+    let registry = DistributionRegistry::start_with_tokens(&server);
+    let layer = large(&stage, "a");
+    let reference = Image::new(vec![layer.clone()]).push(&registry, "t/large", "1");
+    let output = stage.rpull(at_leisure(&reference));
+    let (host, realm) = (registry.host(), server.host());
+    assert_failed(
+        &output,
+        DENIED,
+        &format!(
+            "rpull: {host}: token for blob {}: 401 Unauthorized from {realm} (incorrect username or password) as user user; \
+             the token so far has expired\n\
+             hint: check the password of user at {host} and the right to pull; then rpull --user user …\n",
+            layer.digest
+        ),
+    );
+    assert_eq!(stage.images(), Vec::<String>::new());
+    stage.assert_nothing_unfinished();
+
+    let server = short_lived(None);
+    let registry = DistributionRegistry::start_with_tokens(&server);
+    let reference = Image::new(vec![large(&stage, "b")]).push(&registry, "t/large", "1");
+    stage.rpull(at_leisure(&reference)).succeeds();
+    assert!(server.issued().count() >= 2, "no token ended: {:?}", server.issued().count());
 }
