@@ -8,4 +8,4 @@ mod event;
 mod meter;
 
 pub use event::{Event, Progress};
-pub use meter::{Meter, Tally};
+pub use meter::{Meter, Stall, Stalls, Tally};

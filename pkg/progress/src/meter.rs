@@ -14,9 +14,42 @@ pub struct Meter {
     fetched: AtomicU64,
     connections: AtomicU64,
     retries: AtomicU64,
-    stalls: AtomicU64,
+    stalls: [AtomicU64; 4],
     refetched: AtomicU64,
     by_host: Mutex<BTreeMap<String, u64>>,
+}
+
+/// Which rule gave a connection up for being slow.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stall {
+    /// No byte for too long.
+    Silent,
+    /// Far slower than the others.
+    Trickling,
+    /// All are slow; it was reopened to see whether a fresh one is faster.
+    Floor,
+    /// Stuck while all others waited for the blob's end, or its front.
+    Waited,
+}
+
+/// Connections given up for being slow, by rule.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Stalls {
+    /// See [`Stall::Silent`].
+    pub silent: u64,
+    /// See [`Stall::Trickling`].
+    pub trickling: u64,
+    /// See [`Stall::Floor`].
+    pub floor: u64,
+    /// See [`Stall::Waited`].
+    pub waited: u64,
+}
+
+impl Stalls {
+    /// By whatever rule.
+    pub fn total(&self) -> u64 {
+        self.silent + self.trickling + self.floor + self.waited
+    }
 }
 
 /// A [`Meter`] at one moment.
@@ -29,7 +62,7 @@ pub struct Tally {
     /// Requests made again.
     pub retries: u64,
     /// Connections dropped because they stalled or trickled.
-    pub stalls: u64,
+    pub stalls: Stalls,
     /// Bytes received that another answer had brought already.
     pub refetched: u64,
     /// Body bytes by host and port.
@@ -64,8 +97,8 @@ impl Meter {
     }
 
     /// A connection was dropped for being too slow.
-    pub fn add_stall(&self) {
-        self.stalls.fetch_add(1, Relaxed);
+    pub fn add_stall(&self, stall: Stall) {
+        self.stalls[stall as usize].fetch_add(1, Relaxed);
     }
 
     /// `bytes` were received twice.
@@ -75,11 +108,17 @@ impl Meter {
 
     /// All counters now.
     pub fn tally(&self) -> Tally {
+        let stalls = |stall: Stall| self.stalls[stall as usize].load(Relaxed);
         Tally {
             fetched: self.fetched.load(Relaxed),
             connections: self.connections.load(Relaxed),
             retries: self.retries.load(Relaxed),
-            stalls: self.stalls.load(Relaxed),
+            stalls: Stalls {
+                silent: stalls(Stall::Silent),
+                trickling: stalls(Stall::Trickling),
+                floor: stalls(Stall::Floor),
+                waited: stalls(Stall::Waited),
+            },
             refetched: self.refetched.load(Relaxed),
             by_host: self.by_host.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
@@ -105,7 +144,8 @@ mod tests {
                     }
                     meter.add_host(host, 700);
                     meter.add_retry();
-                    meter.add_stall();
+                    meter.add_stall(Stall::Silent);
+                    meter.add_stall(Stall::Waited);
                     meter.add_refetched(5);
                     meter.connection_closed();
                 });
@@ -113,6 +153,8 @@ mod tests {
         });
         meter.connection_opened();
         let by_host = BTreeMap::from([("mirror:5000".to_owned(), 700), ("registry:443".to_owned(), 1400)]);
-        assert_eq!(meter.tally(), Tally { fetched: 2100, connections: 1, retries: 3, stalls: 3, refetched: 15, by_host });
+        let stalls = Stalls { silent: 3, waited: 3, ..Stalls::default() };
+        assert_eq!(stalls.total(), 6);
+        assert_eq!(meter.tally(), Tally { fetched: 2100, connections: 1, retries: 3, stalls, refetched: 15, by_host });
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use containerd::How;
 use oci::{Digest, Layer};
-use progress::Tally;
+use progress::{Stalls, Tally};
 use serde::Serialize;
 
 use crate::{
@@ -134,6 +134,8 @@ pub struct Incidents {
     pub retries: u64,
     /// Connections dropped as too slow.
     pub stalls: u64,
+    /// The same by the rule that dropped them.
+    pub stalls_by_rule: Stalls,
     /// Bytes received twice.
     pub refetched: u64,
 }

@@ -318,7 +318,12 @@ impl Pull<'_> {
             store: StoreUse { mode: store.mode().as_str(), why: store.why().to_owned() },
             layers: receipt::layers(&image.layers, plan, outcomes),
             bytes: receipt::bytes(&image.layers, outcomes, &tally, self.found.document_bytes),
-            transfer: Incidents { retries: tally.retries, stalls: tally.stalls, refetched: tally.refetched },
+            transfer: Incidents {
+                retries: tally.retries,
+                stalls: tally.stalls.total(),
+                stalls_by_rule: tally.stalls,
+                refetched: tally.refetched,
+            },
             times: Times {
                 started: self.clock.started.to_string(),
                 resolve: self.resolved,

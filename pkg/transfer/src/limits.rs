@@ -18,7 +18,8 @@ pub struct Limits {
     pub least_range: NonZeroU64,
     /// Bytes per second over the whole run, `None` for as fast as it goes.
     pub rate: Option<NonZeroU64>,
-    /// How long goodput is measured before the number of connections changes. 60 ms: several frames of every connection.
+    /// How long goodput is measured before the number of connections changes. 80 ms: several looks, each at several frames of
+    /// every connection.
     pub growth_window: Duration,
     /// Part of the proportional gain that a step must bring for another one. 0.6: doubling must bring 60 % more, above
     /// the noise of a busy machine and below the 100 % of a link that limits each connection.
@@ -49,7 +50,7 @@ impl Default for Limits {
             range_size: NonZeroU64::new(8 << 20).expect("not zero"),
             least_range: NonZeroU64::new(2 << 20).expect("not zero"),
             rate: None,
-            growth_window: Duration::from_millis(60),
+            growth_window: Duration::from_millis(80),
             growth_gain: 0.6,
             calm: Duration::from_secs(10),
             steal_above: Duration::from_millis(100),

@@ -11,12 +11,15 @@ mod fact;
 mod fill;
 mod host;
 mod review;
+mod steal;
 #[cfg(test)]
 mod tests;
 
 use std::{collections::BTreeMap, time::Duration};
 
 pub use fact::{Answer, BlobId, Cause, ConnectionId, Fact, Failure, HostId, Order};
+
+use progress::Stall;
 
 use crate::{Limits, RetryPolicy};
 use blob::{Blob, Restart, Status};
@@ -71,6 +74,10 @@ impl Schedule {
                 self.arrived(now, connection, offset);
                 return std::mem::take(&mut self.orders);
             }
+            Fact::Held { connection } => {
+                self.held(now, connection);
+                return std::mem::take(&mut self.orders);
+            }
             Fact::Shrunk { connection, end } => self.shrunk(connection, end),
             Fact::Ended { connection, offset, fault } => self.ended(now, connection, offset, fault),
             Fact::Withdrawn { blob } => self.forget(blob),
@@ -91,7 +98,7 @@ impl Schedule {
         if !self.connections.is_empty() {
             return Some(now + BEAT);
         }
-        let hosts = self.hosts.values().map(|host| host.not_before);
+        let hosts = self.hosts.values().map(Host::ready_at);
         let pieces = self.blobs.values().flat_map(|blob| &blob.pieces).map(|piece| piece.not_before);
         let silence = (!self.blobs.is_empty()).then_some(self.silent_at());
         hosts.chain(pieces).filter(|at| *at > now).chain(silence).min().map(|at| at.max(now + Duration::from_millis(1)))
@@ -123,6 +130,14 @@ impl Schedule {
             if first {
                 host.first_byte_after(now.saturating_sub(connection.asked_at));
             }
+        }
+    }
+
+    /// What waits for our own limit is neither silent nor slow.
+    fn held(&mut self, now: Duration, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            (connection.held_at, connection.last_byte) = (Some(now), now);
+            self.quiet_since = now;
         }
     }
 
@@ -207,14 +222,14 @@ impl Schedule {
         let open = self.connections.iter().filter(|(_, connection)| connection.blob == id && !connection.is_dropping());
         let open: Vec<_> = open.map(|(id, _)| *id).collect();
         for connection in open {
-            self.drop_connection(connection, None, false);
+            self.drop_connection(connection, None, None);
         }
     }
 
-    fn drop_connection(&mut self, id: ConnectionId, strike: Option<Cause>, slow: bool) {
+    fn drop_connection(&mut self, id: ConnectionId, strike: Option<Cause>, stall: Option<Stall>) {
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.state = State::Dropping { strike };
-            self.orders.push(Order::Drop { connection: id, slow });
+            self.orders.push(Order::Drop { connection: id, stall });
         }
     }
 

@@ -123,9 +123,12 @@ impl Driver {
     }
 
     fn tick(&mut self) {
-        let arrived: Vec<_> = self.lanes.iter().map(|(connection, lane)| (*connection, lane.received())).collect();
-        for (connection, offset) in arrived {
+        let seen: Vec<_> = self.lanes.iter().map(|(id, lane)| (*id, lane.received(), lane.is_held())).collect();
+        for (connection, offset, held) in seen {
             self.tell(Fact::Arrived { connection, offset });
+            if held {
+                self.tell(Fact::Held { connection });
+            }
         }
         self.tell(Fact::Tick);
     }
@@ -221,9 +224,9 @@ impl Driver {
             Order::Ask { connection, blob, host, range, ranged } => self.ask(connection, blob, host, range, ranged),
             Order::TakeWhole { connection } => self.lane(connection, Lane::take_whole),
             Order::Shrink { connection, end } => self.lane(connection, |lane| lane.shrink(end)),
-            Order::Drop { connection, slow } => {
-                if slow {
-                    self.progress.meter().add_stall();
+            Order::Drop { connection, stall } => {
+                if let Some(stall) = stall {
+                    self.progress.meter().add_stall(stall);
                 }
                 self.lane(connection, Lane::close);
             }

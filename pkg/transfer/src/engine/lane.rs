@@ -40,6 +40,8 @@ pub(super) struct Lane {
     pub(super) host: usize,
     received: AtomicU64,
     served: AtomicBool,
+    /// Waits for the limit of the run's rate.
+    held: AtomicBool,
     control: Mutex<Control>,
     changed: Notify,
 }
@@ -79,6 +81,7 @@ impl Lane {
             host,
             received: AtomicU64::new(range.start()),
             served: AtomicBool::new(false),
+            held: AtomicBool::new(false),
             control: Mutex::new(control),
             changed: Notify::new(),
         }
@@ -92,6 +95,11 @@ impl Lane {
     /// End of what was received.
     pub(super) fn received(&self) -> u64 {
         self.received.load(Relaxed)
+    }
+
+    /// Does it wait for the limit of the run's rate?
+    pub(super) fn is_held(&self) -> bool {
+        self.held.load(Relaxed)
     }
 
     pub(super) fn take_whole(&self) {
@@ -194,6 +202,14 @@ struct Copy<'a> {
     frames: Vec<Bytes>,
 }
 
+/// The next frame, not before `go_on`.
+async fn next_frame(lane: &Lane, go_on: Instant, body: &mut Body) -> Result<Option<Bytes>, Fault> {
+    lane.held.store(go_on > Instant::now(), Relaxed);
+    sleep_until(go_on).await;
+    lane.held.store(false, Relaxed);
+    body.frame().await
+}
+
 impl Copy<'_> {
     async fn run(&mut self, mut body: Body) -> Result<(), Trouble> {
         let lane = &self.request.lane;
@@ -213,7 +229,7 @@ impl Copy<'_> {
                 biased;
                 () = lane.changed.notified() => {}
                 () = sleep_until(write_by), if !self.frames.is_empty() => self.flush().await?,
-                frame = async { sleep_until(go_on).await; body.frame().await } => {
+                frame = next_frame(lane, go_on, &mut body) => {
                     let Some(frame) = frame.map_err(Trouble::Registry)? else { return Ok(()) };
                     if self.frames.is_empty() {
                         write_by = Instant::now() + LINGER;

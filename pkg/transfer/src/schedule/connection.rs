@@ -8,6 +8,8 @@ use super::{BlobId, Cause, HostId};
 
 /// Memory of the recent rate. 300 ms: a connection that got stuck is seen soon, a single late frame is not.
 const MEMORY: Duration = Duration::from_millis(300);
+/// Memory of the momentary rate, by which a connection is seen to be stuck.
+const SHORT_MEMORY: Duration = Duration::from_millis(40);
 /// Distance of the samples from which the rate over a longer span is taken.
 const SAMPLE: Duration = Duration::from_secs(1);
 
@@ -23,6 +25,8 @@ pub(super) struct Connection {
     pub(super) offset: u64,
     pub(super) asked_at: Duration,
     pub(super) last_byte: Duration,
+    /// When it last waited for the limit of the run's rate.
+    pub(super) held_at: Option<Duration>,
     pub(super) rate: Rate,
     pub(super) state: State,
     /// Failures of this range on this host before.
@@ -58,6 +62,11 @@ impl Connection {
         matches!(self.state, State::Dropping { .. })
     }
 
+    /// Did it wait for the limit of the run's rate within `span`?
+    pub(super) fn is_held(&self, now: Duration, span: Duration) -> bool {
+        self.held_at.is_some_and(|at| now.saturating_sub(at) < span)
+    }
+
     /// Bytes still to come.
     pub(super) fn rest(&self) -> u64 {
         self.range.end().saturating_sub(self.offset)
@@ -75,12 +84,13 @@ pub(super) struct Rate {
     at: Duration,
     bytes: u64,
     recent: f64,
+    momentary: f64,
     samples: VecDeque<(Duration, u64)>,
 }
 
 impl Rate {
     pub(super) fn new(now: Duration) -> Self {
-        Self { since: now, at: now, bytes: 0, recent: 0.0, samples: VecDeque::from([(now, 0)]) }
+        Self { since: now, at: now, bytes: 0, recent: 0.0, momentary: 0.0, samples: VecDeque::from([(now, 0)]) }
     }
 
     /// Takes note that `bytes` in all had arrived by `now`.
@@ -93,8 +103,9 @@ impl Rate {
         let momentary = (bytes - self.bytes) as f64 / seconds;
         // While young, the mean of everything; later the exponentially weighted mean.
         let age = now.saturating_sub(self.since).as_secs_f64();
-        let weight = (seconds / age).max(1.0 - (-seconds / MEMORY.as_secs_f64()).exp());
-        self.recent += weight * (momentary - self.recent);
+        let weight = |memory: Duration| (seconds / age).max(1.0 - (-seconds / memory.as_secs_f64()).exp());
+        self.recent += weight(MEMORY) * (momentary - self.recent);
+        self.momentary += weight(SHORT_MEMORY) * (momentary - self.momentary);
         (self.at, self.bytes) = (now, bytes);
         if self.samples.back().is_none_or(|(at, _)| now.saturating_sub(*at) >= SAMPLE) {
             self.samples.push_back((now, bytes));
@@ -107,6 +118,11 @@ impl Rate {
     /// Lately, as of the last note.
     pub(super) fn recent(&self) -> f64 {
         self.recent
+    }
+
+    /// Lately or at this moment, whichever is less.
+    pub(super) fn now(&self) -> f64 {
+        self.recent.min(self.momentary)
     }
 
     /// Over the last `span`; `None` while younger than that.

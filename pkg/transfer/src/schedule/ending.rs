@@ -42,7 +42,7 @@ impl Schedule {
             Answer::Whole => {
                 source.status = Status::Single;
                 source.refusals += 1;
-                self.drop_connection(id, Some(Cause::NoRanges), false);
+                self.drop_connection(id, Some(Cause::NoRanges), None);
             }
         }
     }
@@ -139,6 +139,11 @@ impl Schedule {
                     }
                     // The pause is the host's: another one is not kept waiting.
                     pause = if others { pause } else { pause.max(asked) };
+                    if matches!(connection.state, State::Asking) {
+                        let longest = if connects(&cause) { self.retry.unreached / 5 } else { self.retry.longest_pause };
+                        let (retry, rng) = (&self.retry, &mut self.rng);
+                        host.failed(now, |failures| retry.pause(failures, rng).min(longest));
+                    }
                 }
                 if piece.attempts >= self.retry.attempts {
                     spend(&mut piece);

@@ -3,6 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use oci::ByteRange;
+use progress::Stall;
 use registry::Fault;
 
 /// One blob of the run. Given by the caller, never used twice.
@@ -53,6 +54,11 @@ pub enum Fact {
         connection: ConnectionId,
         /// End of what was received.
         offset: u64,
+    },
+    /// The connection reads nothing at present because the rate of the run is limited.
+    Held {
+        /// Which.
+        connection: ConnectionId,
     },
     /// The order to shrink was carried out; the connection writes nothing from `end` on.
     Shrunk {
@@ -116,8 +122,8 @@ pub enum Order {
     Drop {
         /// Which.
         connection: ConnectionId,
-        /// Because it was too slow.
-        slow: bool,
+        /// The rule by which it was too slow, if that is why.
+        stall: Option<Stall>,
     },
     /// A request failed and will be made again; for those who watch.
     Retry {

@@ -2,11 +2,19 @@
 
 use std::time::Duration;
 
-use super::Cause;
+use super::{Cause, connection::median};
 use crate::Limits;
 
 /// Shortest wait for new connections to come up to speed before goodput is measured.
 const SETTLE: Duration = Duration::from_millis(30);
+/// Windows with the first number of connections, the best of which counts.
+const FIRST_LOOKS: usize = 2;
+/// Windows before the search ends, the middle one of which counts.
+const LAST_LOOKS: usize = 3;
+/// Bytes a connection that a window must have seen, whatever time that takes: a few frames more or less make no gain.
+const WINDOW_BYTES: u64 = 256 << 10;
+/// But no longer than this.
+const LONGEST_WINDOW: Duration = Duration::from_secs(4);
 /// Push-backs closer together than this are one: they answer requests that were made before the first was known.
 const ONE_PUSH: Duration = Duration::from_secs(1);
 /// Failures in a row, no range finished between them, after which other hosts go first. 3: one reset or two are the network's.
@@ -29,6 +37,10 @@ pub(super) struct Host {
     /// It asked for a pause until then.
     pub(super) not_before: Duration,
     pushed_at: Option<Duration>,
+    /// Failures in a row in place of an answer.
+    failures: u32,
+    /// Pause of our own after them.
+    rests_until: Duration,
     answered: bool,
     /// First connect failure while it had never answered.
     unreached_since: Option<Duration>,
@@ -49,11 +61,14 @@ enum Growth {
     Calm { until: Duration },
 }
 
-#[derive(Clone, Copy, Debug)]
+/// Goodput while one number of connections is at work.
+#[derive(Debug)]
 struct Window {
     from: Duration,
-    /// Bytes at `from`, taken when `from` is reached.
-    bytes: Option<u64>,
+    /// Time and bytes of the looks so far, none before `from`.
+    looks: Vec<(Duration, u64)>,
+    /// Measured before with as many connections.
+    rates: Vec<f64>,
 }
 
 impl Host {
@@ -66,6 +81,8 @@ impl Host {
             usual: 0.0,
             not_before: Duration::ZERO,
             pushed_at: None,
+            failures: 0,
+            rests_until: Duration::ZERO,
             answered: false,
             unreached_since: None,
             strikes: 0,
@@ -91,6 +108,15 @@ impl Host {
         self.unreached_since.is_some()
     }
 
+    /// Neither it nor we asked for a pause.
+    pub(super) fn is_ready(&self, now: Duration) -> bool {
+        self.ready_at() <= now
+    }
+
+    pub(super) fn ready_at(&self) -> Duration {
+        self.not_before.max(self.rests_until)
+    }
+
     /// Fails too often, or asked for a pause: one that has the same blob goes before it.
     pub(super) fn is_doubted(&self, now: Duration) -> bool {
         self.doubted || self.not_before > now
@@ -113,8 +139,22 @@ impl Host {
     }
 
     pub(super) fn answered(&mut self) {
+        self.failures = 0;
         self.answered = true;
         self.unreached_since = None;
+    }
+
+    /// A request failed before its answer. One among many is the range's trouble. When it is one after the other, asking for another
+    /// range instead would only be more of the same: the whole host rests, each time longer.
+    pub(super) fn failed(&mut self, now: Duration, pause: impl FnOnce(u32) -> Duration) {
+        if now < self.rests_until {
+            // Made before the pause was known.
+            return;
+        }
+        if self.failures > 0 {
+            self.rests_until = now + pause(self.failures);
+        }
+        self.failures += 1;
     }
 
     /// A connect failed, the next try would be at `next`. Gives the host up when it never answered for `patience`.
@@ -169,22 +209,41 @@ impl Host {
             Growth::Calm { until } if now >= *until => self.growth = Growth::Growing { before: None, window: None },
             Growth::Calm { .. } => {}
             Growth::Growing { before, window } => {
-                let Some(rate) = measure(window, now, bytes, full, wait, span) else { return };
-                let before = *before;
-                self.step(now, before, rate, limits);
+                if !full {
+                    *window = None;
+                    return;
+                }
+                let at_work = window.get_or_insert_with(|| Window { from: now + wait, looks: Vec::new(), rates: Vec::new() });
+                let Some(rate) = at_work.look(now, bytes, span, WINDOW_BYTES * self.target as u64) else { return };
+                at_work.rates.push(rate);
+                *at_work = Window { from: now, looks: Vec::new(), rates: std::mem::take(&mut at_work.rates) };
+                let (before, rates) = (*before, at_work.rates.clone());
+                self.step(now, before, rates, limits);
             }
         }
     }
 
-    fn step(&mut self, now: Duration, before: Option<(usize, f64)>, rate: f64, limits: &Limits) {
-        // 0: nothing gained, 1: goodput grew as the number of connections did.
-        let gain = before.map_or(1.0, |(count, base)| (rate / base.max(1.0) - 1.0) / (self.target as f64 / count as f64 - 1.0));
+    /// Goes on at once where that helps. Where it does not seem to, or where all the rest is compared with it, the machine may just
+    /// have been busy with something else: that is looked at again.
+    fn step(&mut self, now: Duration, before: Option<(usize, f64)>, rates: Vec<f64>, limits: &Limits) {
         let next = (self.target * 2).min(limits.max_connections.get());
-        if gain >= limits.growth_gain && next > self.target {
+        let looks = rates.len();
+        let (rate, enough) = match before {
+            None => (rates.into_iter().fold(0.0, f64::max), looks >= FIRST_LOOKS),
+            Some(_) => (median(rates).unwrap_or_default(), looks >= LAST_LOOKS),
+        };
+        // 0: nothing gained, 1: goodput grew as the number of connections did.
+        let gain = before.map(|(count, base)| (rate / base.max(1.0) - 1.0) / (self.target as f64 / count as f64 - 1.0));
+        let helps = gain.is_none_or(|gain| gain >= limits.growth_gain) && next > self.target;
+        if helps && (enough || before.is_some()) {
             self.growth = Growth::Growing { before: Some((self.target, rate)), window: None };
             self.target = next;
             return;
         }
+        if !enough && next > self.target {
+            return;
+        }
+        let gain = gain.unwrap_or(1.0);
         if let Some((count, _)) = before.filter(|_| gain < WORTH_KEEPING) {
             self.target = count;
         }
@@ -192,24 +251,23 @@ impl Host {
     }
 }
 
-/// Bytes per second once a full window has passed with all connections at work.
-fn measure(window: &mut Option<Window>, now: Duration, bytes: u64, full: bool, wait: Duration, span: Duration) -> Option<f64> {
-    if !full {
-        *window = None;
-        return None;
+impl Window {
+    /// Bytes per second, once the window has passed.
+    fn look(&mut self, now: Duration, bytes: u64, span: Duration, least: u64) -> Option<f64> {
+        if now < self.from {
+            return None;
+        }
+        self.looks.push((now, bytes));
+        let (from, before) = self.looks[0];
+        let covered = now.saturating_sub(from);
+        if covered < span || (bytes - before < least && covered < LONGEST_WINDOW) {
+            return None;
+        }
+        let rate = |from: (Duration, u64), to: (Duration, u64)| {
+            (to.1 - from.1) as f64 / to.0.saturating_sub(from.0).as_secs_f64().max(0.001)
+        };
+        // The median leaves out moments in which this machine did something else; where few frames arrive at all it is too low.
+        let moments = self.looks.windows(2).map(|pair| rate(pair[0], pair[1]));
+        median(moments.collect()).map(|usual| usual.max(rate((from, before), (now, bytes))))
     }
-    let window_now = window.get_or_insert(Window { from: now + wait, bytes: None });
-    if now < window_now.from {
-        return None;
-    }
-    let Some(from_bytes) = window_now.bytes else {
-        *window_now = Window { from: now, bytes: Some(bytes) };
-        return None;
-    };
-    let covered = now.saturating_sub(window_now.from);
-    if covered < span {
-        return None;
-    }
-    *window = None;
-    Some((bytes - from_bytes) as f64 / covered.as_secs_f64())
 }

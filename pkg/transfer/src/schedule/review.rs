@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use progress::Stall;
+
 use super::{Cause, Connection, ConnectionId, Failure, HostId, Schedule, connection::median};
 
 /// A reopened connection must be this much faster for its peers to be reopened too.
@@ -36,7 +38,7 @@ impl Schedule {
         let stall = self.limits.stall;
         let quiet = |connection: &Connection| now.saturating_sub(connection.last_byte) >= stall;
         for id in self.matching(quiet) {
-            self.drop_connection(id, Some(Cause::Stalled(stall)), true);
+            self.drop_connection(id, Some(Cause::Stalled(stall)), Some(Stall::Silent));
         }
     }
 
@@ -44,7 +46,7 @@ impl Schedule {
     fn drop_slow(&mut self, now: Duration) {
         let span = self.limits.slow_span;
         let slow: Vec<_> = self
-            .matching(|connection| connection.rate.over(now, span).is_some())
+            .matching(|connection| connection.rate.over(now, span).is_some() && !connection.is_held(now, span))
             .into_iter()
             .filter(|id| {
                 let connection = &self.connections[id];
@@ -54,7 +56,7 @@ impl Schedule {
             })
             .collect();
         for id in slow {
-            self.drop_connection(id, Some(Cause::Slow), true);
+            self.drop_connection(id, Some(Cause::Slow), Some(Stall::Trickling));
         }
     }
 
@@ -72,6 +74,7 @@ impl Schedule {
         let (span, floor) = (self.limits.slow_span, self.limits.floor);
         let rates = self.connections.iter().map(|(id, connection)| {
             let rate = connection.rate.over(now, span).filter(|rate| *rate < floor && connection.is_reading());
+            let rate = rate.filter(|_| !connection.is_held(now, span));
             rate.map(|rate| (*id, rate))
         });
         let Some(rates) = rates.collect::<Option<Vec<_>>>() else { return };
@@ -85,7 +88,7 @@ impl Schedule {
             host.hung();
         }
         self.next_reopen = now + self.limits.reopen_pause;
-        self.drop_connection(slowest, None, true);
+        self.drop_connection(slowest, None, Some(Stall::Floor));
     }
 
     fn judge_probes(&mut self, now: Duration) {
@@ -105,7 +108,7 @@ impl Schedule {
         }
         let (span, floor) = (self.limits.slow_span, self.limits.floor);
         for id in self.matching(|peer| peer.rate.over(now, span).is_some_and(|rate| rate < floor)) {
-            self.drop_connection(id, None, true);
+            self.drop_connection(id, None, Some(Stall::Floor));
         }
     }
 

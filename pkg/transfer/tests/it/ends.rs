@@ -1,11 +1,16 @@
 //! How a fetch ends: proved, corrupt, refused, cancelled and resumed.
 
-use std::time::Duration;
+use std::{
+    num::{NonZeroU64, NonZeroUsize},
+    time::Duration,
+};
+
+use registry::Options;
 
 use testkit::fault::{Builder, Content, Fault, Server};
-use transfer::{Class, Error};
+use transfer::{Class, Error, Limits, RetryPolicy};
 
-use crate::stage::{MIB, Stage, descriptor, mirrored, repository};
+use crate::stage::{MIB, Stage, descriptor, limits, mirrored, repository, repository_with, retry};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flipped_byte_is_fetched_once_more() {
@@ -91,7 +96,64 @@ async fn a_cancelled_fetch_lets_go_and_the_next_one_goes_on() {
     drop(entry);
     let fast = Server::builder().blob(&content).start();
     stage.fetch_right(&crate::stage::repository(&fast), &content).await;
-    assert!(fast.count().body_bytes <= content.size() - resumed, "{:?}", fast.count());
+    // What is on its way when a range's end is given to another is lost; what was resumed is not asked for.
+    assert!(fast.count().body_bytes <= content.size() - resumed + MIB, "{resumed}: {:?}", fast.count());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_eight_failures_the_error_names_host_blob_attempts_and_cause() {
+    let stage = Stage::new();
+    let content = Content::random(8, MIB);
+    let server = Server::builder().blob(&content).faults(|_| Some(Fault::Status { code: 500, retry_after: None })).start();
+    let error = stage.fetch(&repository(&server), &content).await.unwrap_err();
+    assert_eq!(error.class(), Class::Unavailable);
+    let text = error.to_string();
+    for part in [&server.address(), &content.digest().to_string(), "500", "tried 8 times"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    // The other ranges of the blob wait with the one that fails.
+    assert!((8..=16).contains(&server.count().requests), "{:?}", server.count());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_without_address_and_a_port_nobody_listens_on_are_given_up_soon() {
+    let content = Content::random(9, MIB);
+    let names = registry::Names::new([("nowhere.example".to_owned(), Vec::new())]);
+    // Ten seconds by default; the rule itself is tested in simulated time.
+    let retry = RetryPolicy { unreached: Duration::from_millis(400), ..retry() };
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    for (host, cause) in [("nowhere.example", "no such host"), (closed.as_str(), "no connection")] {
+        let stage = Stage::with(limits(), retry.clone());
+        let repository = repository_with(host, Options { names: Some(names.clone()), ..Options::default() });
+        let error = stage.fetch(&repository, &content).await.unwrap_err();
+        assert_eq!(error.class(), Class::Unavailable);
+        let text = error.to_string();
+        assert!(text.contains(host) && text.contains(cause) && text.contains("tried "), "{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn silence_ends_a_pull_with_one_connection_too_and_what_came_is_kept() {
+    let content = Content::random(10, 8 * MIB);
+    // Two megabytes come, and never a byte more.
+    let mute =
+        |request: &mut testkit::fault::Request<'_>| Some(Fault::Stall { after: if request.number == 0 { 2 * MIB } else { 0 } });
+    let server = Server::builder().blob(&content).faults(mute).start();
+    let limits = Limits {
+        max_connections: NonZeroUsize::MIN,
+        range_size: NonZeroU64::new(4 * MIB).unwrap(),
+        stall: Duration::from_millis(300),
+        silence: Duration::from_secs(1),
+        ..limits()
+    };
+    let stage = Stage::with(limits, retry());
+    let error = stage.fetch(&repository(&server), &content).await.unwrap_err();
+    assert_eq!(error.class(), Class::Unavailable);
+    let Error::Silent { source: Some(cause), .. } = &error else { panic!("{error:?}") };
+    assert!(cause.to_string().starts_with("no byte for"), "{cause}");
+    assert!(error.to_string().contains("no byte on any connection for 1 s"), "{error}");
+    assert!(stage.progress.meter().tally().stalls.silent >= 2, "{:?}", stage.progress.meter().tally());
+    assert_eq!(stage.spool.entry(&descriptor(&content)).await.unwrap().resumed(), 2 * MIB);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

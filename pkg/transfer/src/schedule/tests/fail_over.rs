@@ -25,7 +25,8 @@ fn pulled(mirror: impl Fn(Ask) -> Reply) -> (Duration, usize) {
 fn a_mirror_that_stops_sending_costs_one_wait() {
     for after in [0, MIB] {
         let (took, asked) = pulled(|_| Reply { slows: Some((after, 0.0)), ..Reply::ranges(FAST) });
-        assert!(seconds(took) < 34.0 && asked <= 8, "{after}: {took:?}, asked {asked} times");
+        // Eight connections, and what each was given after its first range.
+        assert!(seconds(took) < 34.0 && asked <= 16, "{after}: {took:?}, asked {asked} times");
     }
 }
 

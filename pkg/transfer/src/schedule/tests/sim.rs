@@ -7,6 +7,7 @@ use std::{
 };
 
 use oci::ByteRange;
+use progress::{Stall, Stalls};
 use registry::{Class, Fault};
 
 use crate::{Answer, BlobId, ConnectionId, Fact, Failure, HostId, Limits, Order, RetryPolicy, Schedule};
@@ -50,6 +51,7 @@ pub(crate) const AGAIN: Class = Class::Transient { after: None };
 /// One request as the host sees it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ask {
+    pub(crate) blob: BlobId,
     pub(crate) host: HostId,
     pub(crate) range: ByteRange,
     pub(crate) ranged: bool,
@@ -58,8 +60,23 @@ pub(crate) struct Ask {
     pub(crate) now: Duration,
 }
 
+/// Bytes that were written, and when the connection ended.
+struct Written {
+    blob: BlobId,
+    start: u64,
+    end: u64,
+    at: Duration,
+}
+
+/// An order that takes its time.
+enum Late {
+    Shrink(u64),
+    Drop,
+}
+
 struct Flight {
     blob: BlobId,
+    host: HostId,
     start: u64,
     end: u64,
     position: f64,
@@ -74,6 +91,16 @@ pub(crate) struct Sim<'a> {
     pub(crate) now: Duration,
     /// Bytes per second of the whole link.
     pub(crate) link: f64,
+    /// Makes the rates of a busy machine: uneven, and now and then nothing at all.
+    pub(crate) noise: Option<fastrand::Rng>,
+    /// Nothing moves before then.
+    stands_until: Duration,
+    /// Delays what is ordered.
+    pub(crate) delay: Option<fastrand::Rng>,
+    late: Vec<(Duration, ConnectionId, Late)>,
+    history: Vec<Written>,
+    /// Most bytes of a blob that were there behind its first gap, where that is looked at.
+    pub(crate) most_ahead: Option<u64>,
     host: Box<dyn FnMut(Ask) -> Reply + 'a>,
     flights: BTreeMap<ConnectionId, Flight>,
     sizes: BTreeMap<BlobId, u64>,
@@ -85,7 +112,8 @@ pub(crate) struct Sim<'a> {
     pub(crate) most_open: usize,
     /// When so many connections were open first.
     pub(crate) first_open: BTreeMap<usize, Duration>,
-    pub(crate) slow_drops: usize,
+    /// By rule.
+    pub(crate) stalls: Stalls,
     budget: usize,
 }
 
@@ -97,6 +125,12 @@ impl<'a> Sim<'a> {
             schedule: Schedule::new(limits, retry),
             now: Duration::ZERO,
             link: f64::INFINITY,
+            noise: None,
+            stands_until: Duration::ZERO,
+            delay: None,
+            late: Vec::new(),
+            history: Vec::new(),
+            most_ahead: None,
             host: Box::new(host),
             flights: BTreeMap::new(),
             sizes: BTreeMap::new(),
@@ -107,7 +141,7 @@ impl<'a> Sim<'a> {
             restarts: 0,
             most_open: 0,
             first_open: BTreeMap::new(),
-            slow_drops: 0,
+            stalls: Stalls::default(),
         }
     }
 
@@ -151,11 +185,13 @@ impl<'a> Sim<'a> {
             self.now += STEP;
         }
         self.move_bytes();
+        self.carry_out_late();
         for id in self.flights.keys().copied().collect::<Vec<_>>() {
             self.advance(id);
         }
         self.tell(Fact::Tick);
         self.check();
+        self.look_ahead();
     }
 
     fn move_bytes(&mut self) {
@@ -165,8 +201,17 @@ impl<'a> Sim<'a> {
         };
         let wanted: f64 = self.flights.values().filter(|flight| flight.reads).map(rate).sum();
         let share = (self.link / wanted).min(1.0);
-        for flight in self.flights.values_mut().filter(|flight| flight.reads) {
-            let mut next = flight.position + rate(flight) * share * STEP.as_secs_f64();
+        let moving = self.now >= self.stands_until;
+        if let Some(noise) = self.noise.as_mut()
+            && moving
+            && noise.u32(..100) < 2
+        {
+            self.stands_until = self.now + Duration::from_millis(noise.u64(10..40));
+        }
+        let stands = self.now < self.stands_until;
+        for flight in self.flights.values_mut().filter(|flight| flight.reads && !stands) {
+            let uneven = self.noise.as_mut().map_or(1.0, |noise| 0.4 + 1.2 * noise.f64());
+            let mut next = flight.position + rate(flight) * share * uneven * STEP.as_secs_f64();
             if let Some((after, _)) = flight.reply.slows.filter(|(after, _)| flight.position < (flight.start + after) as f64) {
                 next = next.min((flight.start + after) as f64);
             }
@@ -208,9 +253,22 @@ impl<'a> Sim<'a> {
         let flight = self.flights.remove(&id).expect("in flight");
         let offset = flight.position as u64;
         if offset > flight.start {
+            self.history.push(Written { blob: flight.blob, start: flight.start, end: offset, at: self.now });
             self.written.get_mut(&flight.blob).unwrap().push((flight.start, offset));
         }
         self.tell(Fact::Ended { connection: id, offset, fault: fault.map(Arc::new) });
+    }
+
+    /// Connections open now.
+    pub(crate) fn open(&self) -> Vec<ConnectionId> {
+        self.flights.keys().copied().collect()
+    }
+
+    /// How long it took from this request until all that it asked for was there, whoever brought it.
+    pub(crate) fn took(&self, ask: Ask) -> Duration {
+        let overlaps = |part: &&Written| part.blob == ask.blob && part.start < ask.range.end() && part.end > ask.range.start();
+        let last = self.history.iter().filter(overlaps).map(|part| part.at).max().unwrap_or_default();
+        last.saturating_sub(ask.now)
     }
 
     pub(crate) fn tell(&mut self, fact: Fact) {
@@ -222,12 +280,16 @@ impl<'a> Sim<'a> {
     fn carry_out(&mut self, order: Order) {
         match order {
             Order::Ask { connection, blob, host, range, ranged } => {
-                let ask = Ask { host, range, ranged, number: self.asks.len() as u64, now: self.now };
+                let target = self.schedule.hosts[&host].target();
+                let busy = self.flights.values().filter(|flight| flight.host == host).count();
+                assert!(busy < target, "{busy} connections open to {host:?}, which may have {target}");
+                assert!(self.schedule.hosts[&host].is_ready(self.now), "{host:?} asked for a pause");
+                let ask = Ask { blob, host, range, ranged, number: self.asks.len() as u64, now: self.now };
                 self.asks.push(ask);
                 let reply = (self.host)(ask);
                 let due = self.now + reply.latency;
                 let (start, end) = (range.start(), range.end());
-                let flight = Flight { blob, start, end, position: start as f64, due, accepted: false, reads: false, reply };
+                let flight = Flight { blob, host, start, end, position: start as f64, due, accepted: false, reads: false, reply };
                 self.flights.insert(connection, flight);
                 let open = self.flights.len();
                 assert!(open <= self.budget, "{open} connections open");
@@ -239,17 +301,17 @@ impl<'a> Sim<'a> {
                 (flight.start, flight.end, flight.position, flight.reads) = (0, self.sizes[&flight.blob], 0.0, true);
             }
             Order::Shrink { connection, end } => {
-                if let Some(flight) = self.flights.get_mut(&connection) {
-                    let end = end.max(flight.position as u64).min(flight.end);
-                    flight.end = end;
-                    self.tell(Fact::Shrunk { connection, end });
-                }
+                self.later(connection, Late::Shrink(end));
             }
-            Order::Drop { connection, slow } => {
-                self.slow_drops += usize::from(slow);
-                if self.flights.contains_key(&connection) {
-                    self.end(connection, None);
+            Order::Drop { connection, stall } => {
+                match stall {
+                    Some(Stall::Silent) => self.stalls.silent += 1,
+                    Some(Stall::Trickling) => self.stalls.trickling += 1,
+                    Some(Stall::Floor) => self.stalls.floor += 1,
+                    Some(Stall::Waited) => self.stalls.waited += 1,
+                    None => {}
                 }
+                self.later(connection, Late::Drop);
             }
             Order::Restart { blob } => {
                 self.restarts += 1;
@@ -273,6 +335,47 @@ impl<'a> Sim<'a> {
                 assert!(self.failed.insert(blob, (self.now, failure)).is_none());
             }
         }
+    }
+
+    fn later(&mut self, connection: ConnectionId, order: Late) {
+        match &mut self.delay {
+            Some(delay) => self.late.push((self.now + Duration::from_millis(delay.u64(..30)), connection, order)),
+            None => self.obey(connection, &order),
+        }
+    }
+
+    fn carry_out_late(&mut self) {
+        let now = self.now;
+        let due: Vec<_> = self.late.extract_if(.., |(at, ..)| *at <= now).collect();
+        for (_, connection, order) in due {
+            self.obey(connection, &order);
+        }
+    }
+
+    fn obey(&mut self, connection: ConnectionId, order: &Late) {
+        let Some(flight) = self.flights.get_mut(&connection) else { return };
+        match order {
+            Late::Drop => self.end(connection, None),
+            Late::Shrink(end) => {
+                let end = (*end).max(flight.position as u64).min(flight.end);
+                flight.end = end;
+                self.tell(Fact::Shrunk { connection, end });
+            }
+        }
+    }
+
+    fn look_ahead(&mut self) {
+        let Some(most) = self.most_ahead else { return };
+        let ahead = self.sizes.keys().map(|blob| {
+            let mut parts = self.written[blob].clone();
+            parts.extend(
+                self.flights.values().filter(|flight| flight.blob == *blob).map(|flight| (flight.start, flight.position as u64)),
+            );
+            parts.sort_unstable();
+            let prefix = parts.iter().fold(0, |at, (start, end)| if *start <= at { at.max(*end) } else { at });
+            parts.iter().map(|(start, end)| end - start).sum::<u64>() - prefix
+        });
+        self.most_ahead = Some(ahead.max().unwrap_or_default().max(most));
     }
 
     /// No byte has two owners.
