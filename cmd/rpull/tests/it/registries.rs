@@ -8,10 +8,10 @@ use std::sync::{
 };
 
 use serde_json::Value;
-use testkit::{DistributionRegistry, Signature, fault::Fault};
+use testkit::{DistributionRegistry, Signature, TokenServer, fault::Fault};
 
 use self::{
-    Login::{Nobody, User, WrongPassword},
+    Login::{DockerConfig, IdentityToken, Nobody, PodmanFile, User, WrongPassword},
     Outcome::{Fails, Pulled, Warned},
     scenes::{Given, Peers, Scene, Way},
 };
@@ -24,6 +24,12 @@ enum Login {
     /// `--user`, as the registries of testkit have it.
     User,
     WrongPassword,
+    /// `--refresh`
+    IdentityToken,
+    /// User and password for every host of the scene in `$DOCKER_CONFIG/config.json`.
+    DockerConfig,
+    /// The same in `REGISTRY_AUTH_FILE`.
+    PodmanFile,
 }
 
 /// How the pull ends.
@@ -58,6 +64,19 @@ const TABLE: &[Row] = &[
     ("htpasswd, no login", |n| scenes::registry(n, |o| o.protected = true), Nobody, NO_LOGIN),
     ("htpasswd, no login, registry 3.0", |n| scenes::registry(n, |o| (o.protected, o.version_3) = (true, true)), Nobody, NO_LOGIN),
     ("htpasswd, wrong password", |n| scenes::registry(n, |o| o.protected = true), WrongPassword, BAD_LOGIN),
+    ("htpasswd, docker's file", |n| scenes::registry(n, |o| o.protected = true), DockerConfig, Pulled),
+    ("htpasswd, podman's file, registry 3.0", |n| scenes::registry(n, |o| (o.protected, o.version_3) = (true, true)), PodmanFile, Pulled),
+    // Tokens.
+    ("tokens, docker-registry 2.8", |n| scenes::tokens(n, false, false), User, Pulled),
+    ("tokens, registry 3.0", |n| scenes::tokens(n, true, false), User, Pulled),
+    ("tokens, identity token", |n| scenes::tokens(n, false, false), IdentityToken, Pulled),
+    ("tokens, identity token, registry 3.0", |n| scenes::tokens(n, true, false), IdentityToken, Pulled),
+    ("tokens, docker's file", |n| scenes::tokens(n, true, false), DockerConfig, Pulled),
+    ("tokens, podman's file", |n| scenes::tokens(n, false, false), PodmanFile, Pulled),
+    ("tokens for everybody", |n| scenes::tokens(n, false, true), Nobody, Pulled),
+    ("tokens for everybody, registry 3.0", |n| scenes::tokens(n, true, true), Nobody, Pulled),
+    ("tokens, no login", |n| scenes::tokens(n, false, false), Nobody, Fails(3, "token for manifest 1 of t/obd", "")),
+    ("tokens, wrong password", |n| scenes::tokens(n, true, false), WrongPassword, Fails(3, "as user user", "password of user at 127.0.0.1:")),
     // A pull-through cache, by its own name and as a mirror.
     ("pull-through cache 2.8", |n| scenes::cache(n, false), Nobody, Pulled),
     ("pull-through cache 3.0", |n| scenes::cache(n, true), Nobody, Pulled),
@@ -89,6 +108,7 @@ const TABLE: &[Row] = &[
     ("http answered to https", scenes::http_for_https, Nobody, Fails(5, "http answered to https", "--plain-http")),
     ("https answered to http", |n| scenes::tls(n, Way::SignedByCa, "", Given::PlainHttp), Nobody, Fails(5, "400 Bad Request", "https")),
     ("TLS and htpasswd", scenes::tls_with_password, User, Pulled),
+    ("TLS and htpasswd, podman's file", scenes::tls_with_password, PodmanFile, Pulled),
     ("HEAD refused", |n| scenes::tls(n, Way::SelfSigned, "if ($request_method = HEAD) { return 405; }", Given::Flag), Nobody, Pulled),
     // Client certificates.
     ("client certificate, flags", |n| scenes::known_clients(n, Given::Flag), Nobody, Pulled),
@@ -99,6 +119,7 @@ const TABLE: &[Row] = &[
     ("signed URLs, X-Amz", |n| scenes::signed(n, Signature::Amazon), User, Pulled),
     ("signed URLs, Expires", |n| scenes::signed(n, Signature::Expires), User, Pulled),
     ("signed URLs, se", |n| scenes::signed(n, Signature::Azure), User, Pulled),
+    ("signed URLs, docker's file", |n| scenes::signed(n, Signature::Amazon), DockerConfig, Pulled),
     ("redirect loop", |n| scenes::tls(n, Way::SignedByCa, "location /v2/ { return 307 /v2/again; }", Given::Flag), Nobody, Fails(5, "more than 10 redirects", "ask who runs it")),
     ("redirect loop of blobs", |n| scenes::tls(n, Way::SignedByCa, "location ~ /blobs/ { return 307 $request_uri; }", Given::Flag), Nobody, Fails(5, "more than 10 redirects", "ask who runs it")),
     ("https to http", scenes::downgrade, User, Fails(5, "redirect from https to http", "settings for redirects")),
@@ -107,6 +128,8 @@ const TABLE: &[Row] = &[
     ("mirror that has it not", |n| scenes::mirror(n, Peers::Empty), Nobody, Pulled),
     ("mirror that is down", |n| scenes::mirror(n, Peers::Down), Nobody, Warned("Connection refused")),
     ("mirror that wants a password", |n| scenes::mirror(n, Peers::Protected), Nobody, Warned("401 Unauthorized")),
+    ("mirror that wants a password, --user", |n| scenes::mirror(n, Peers::ProtectedHasIt), User, Pulled),
+    ("mirror that wants a password, docker's file", |n| scenes::mirror(n, Peers::ProtectedHasIt), DockerConfig, Pulled),
     ("mirror with another certificate", |n| scenes::mirror(n, Peers::UnknownCa), Nobody, Warned("unknown authority")),
     ("mirror with a wrong blob", |n| scenes::mirror(n, Peers::Lies), Nobody, Warned("left for the next host")),
     ("mirror that breaks off", |n| scenes::mirror(n, Peers::BreaksOff), Nobody, Pulled),
@@ -155,6 +178,16 @@ fn judge(stage: &Stage, index: usize, &(_, setup, login, outcome): &Row) -> Resu
         Nobody => &mut command,
         User => command.args(["--user", &format!("{}:{password}", DistributionRegistry::USER)]),
         WrongPassword => command.args(["--user", &format!("{}:not-{password}", DistributionRegistry::USER)]),
+        IdentityToken => command.args(["--refresh", TokenServer::IDENTITY_TOKEN]),
+        DockerConfig | PodmanFile => {
+            let file = scratch.path().join("config.json");
+            std::fs::write(&file, scene.logins()).expect("a file can be written to our own directory");
+            if matches!(login, DockerConfig) {
+                command.env("DOCKER_CONFIG", scratch.path())
+            } else {
+                command.env("REGISTRY_AUTH_FILE", &file)
+            }
+        }
     };
     let output = run(command.arg(&scene.reference));
     match outcome {

@@ -1,11 +1,11 @@
 //! The setups of the table: registries, fronts and mirrors with an image, and what a user has to say to reach it.
 
-use std::{any::Any, collections::BTreeSet, fs, net::TcpListener, path::Path, time::Duration};
+use std::{any::Any, collections::BTreeSet, fs, net::TcpListener, path::Path, sync::Arc, time::Duration};
 
 use oci::Digest;
 use tempfile::TempDir;
 use testkit::{
-    DistributionRegistry, RegistryOptions, Signature, SignedFront, SignedOptions, TlsFront, certificates,
+    DistributionRegistry, RegistryOptions, Rules, Signature, SignedFront, SignedOptions, TlsFront, TokenServer, certificates,
     fault::{Builder, Content, Fault, Server},
     image::{Blob, Image, Layer},
 };
@@ -60,6 +60,7 @@ pub(super) enum Peers {
     Empty,
     Down,
     Protected,
+    ProtectedHasIt,
     UnknownCa,
     Lies,
     BreaksOff,
@@ -82,6 +83,14 @@ impl Scene {
     fn keep(mut self, what: impl Any) -> Self {
         self.kept.push(Box::new(what));
         self
+    }
+
+    /// User and password for all that serve, in docker's form.
+    pub(super) fn logins(&self) -> String {
+        // user:secret:with-colon
+        let entry = |host: &String| format!("\"{host}\":{{\"auth\":\"dXNlcjpzZWNyZXQ6d2l0aC1jb2xvbg==\"}}");
+        let entries: Vec<_> = self.from.iter().map(entry).collect();
+        format!("{{\"auths\":{{{}}}}}", entries.join(","))
     }
 
     /// A `hosts.toml` for `host`.
@@ -124,6 +133,13 @@ pub(super) fn registry(name: &str, set: impl FnOnce(&mut RegistryOptions)) -> Sc
     let image = small(name);
     let reference = image.push(&registry, "t/obd", "1");
     Scene::new(image, reference, &[registry.host()]).keep(registry)
+}
+
+/// A registry that wants a token of a server of its own.
+pub(super) fn tokens(name: &str, version_3: bool, anonymous: bool) -> Scene {
+    let server = Arc::new(TokenServer::start(Rules { anonymous, ..Rules::default() }));
+    let tokens = Some(server);
+    registry(name, |options| *options = RegistryOptions { tokens, version_3, ..RegistryOptions::default() })
 }
 
 fn caching(name: &str, version_3: bool) -> (Image, String, DistributionRegistry, DistributionRegistry) {
@@ -338,6 +354,11 @@ pub(super) fn mirror(name: &str, peer: Peers) -> Scene {
         Peers::Protected => {
             let mirror = DistributionRegistry::start_protected();
             (plain(&mirror.host()), vec![origin.host()], Box::new(mirror))
+        }
+        Peers::ProtectedHasIt => {
+            let mirror = DistributionRegistry::start_protected();
+            image.push(&mirror, "t/obd", "1");
+            (plain(&mirror.host()), vec![mirror.host()], Box::new(mirror))
         }
         Peers::UnknownCa => {
             let mirror = same();
