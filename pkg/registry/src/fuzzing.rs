@@ -6,7 +6,7 @@ use std::path::Path;
 use url::Url;
 
 use crate::{
-    Error, Options,
+    DockerConfig, Error, Options,
     challenge::{self, Challenge},
     content_range::{self, ContentRange},
     fault, hosts, redact, target,
@@ -62,6 +62,20 @@ pub fn hosts_toml(text: &str) {
     }
 }
 
+/// A docker config: a fault has its place in the file and is one line.
+///
+/// # Panics
+/// When that does not hold.
+pub fn docker_config(bytes: &[u8]) {
+    match DockerConfig::parse("config.json", bytes) {
+        Ok(config) => assert!(!format!("{config:?}").is_empty()),
+        Err(Error::DockerConfig { line, message, .. }) => {
+            assert!(line >= 1 && !message.is_empty() && !message.contains('\n'), "line {line}: {message:?}");
+        }
+        Err(error) => panic!("no fault of the file: {error}"),
+    }
+}
+
 /// A URL of storage: its expiry can be asked for, and shown it has no user and no value of an unknown key.
 ///
 /// # Panics
@@ -108,6 +122,7 @@ mod tests {
         texts("content_range").for_each(|text| content_range(&text));
         texts("hosts_toml").for_each(|text| hosts_toml(&text));
         texts("url").for_each(|text| url(&text));
+        corpus("docker_config").for_each(|bytes| docker_config(&bytes));
         corpus("error_body").for_each(|bytes| error_body(&bytes));
     }
 
@@ -125,6 +140,11 @@ mod tests {
         #[test]
         fn any_hosts_toml_holds(text in r#"(server|\[host\."https://|\[host\.|"\]|ca|client|header|capabilities|dial_timeout|override_path|skip_verify| = |"x"|"pull"|"http://u:p@h:1/v2\?q"|"1h"|true|\[|\]|,|\{|\}|\n|é|\PC){0,32}"#) {
             hosts_toml(&text);
+        }
+
+        #[test]
+        fn any_docker_config_holds(text in r#"\{("auths"|"credHelpers"|"credsStore"|"r"|"auth"|"YTpi"|"identitytoken"|"username"|:|,|\{|\}|null|\[|1|\n|\PC){0,24}"#) {
+            docker_config(text.as_bytes());
         }
 
         #[test]
