@@ -3,6 +3,7 @@
 mod flags;
 mod go_flags;
 mod refusal;
+mod tune;
 mod value;
 
 use std::{
@@ -20,6 +21,7 @@ use oci::Reference;
 pub(crate) use self::{
     flags::{Args, Store},
     refusal::Refusal,
+    tune::Tuned,
 };
 
 /// What containerd takes when nobody names a snapshotter.
@@ -76,6 +78,15 @@ impl Args {
     /// Labels of the image record; of two with one key the last counts.
     pub(crate) fn labels(&self) -> BTreeMap<String, String> {
         self.labels.iter().cloned().collect()
+    }
+
+    /// The numbers of the transfer, those of their own flags among them.
+    pub(crate) fn tuned(&self) -> Tuned {
+        let mut tuned = tune::tuned(&self.tune);
+        tuned.limits.max_connections = self.max_connections;
+        tuned.limits.range_size = self.range_size;
+        tuned.limits.rate = self.limit_rate();
+        tuned
     }
 
     /// Client certificate and its key.

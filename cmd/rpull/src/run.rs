@@ -9,10 +9,10 @@ use pull::{Options, Puller, Receipt};
 use registry::{Keychain, Registry};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
-use transfer::{Engine, Limits, RetryPolicy};
+use transfer::Engine;
 
 use crate::{
-    args::{Args, Store},
+    args::{Args, Store, Tuned},
     exit::ExitCode,
     failure::Failure,
     hosts_dirs, login,
@@ -80,13 +80,8 @@ async fn pull(args: &Args, prepared: Prepared, progress: Progress) -> Result<(),
         .await
         .map_err(|error| Failure::from(pull::Error::from(error)))?;
     let registry = Registry::new(registry_options(args), keychain).map_err(|error| Failure::from(pull::Error::from(error)))?;
-    let limits = Limits {
-        max_connections: args.max_connections,
-        range_size: args.range_size,
-        rate: args.limit_rate(),
-        ..Limits::default()
-    };
-    let engine = Engine::new(limits, RetryPolicy::default(), progress.clone());
+    let Tuned { limits, retry, .. } = args.tuned();
+    let engine = Engine::new(limits, retry, progress.clone());
     let puller = Puller::new(session, registry, engine, options(args), progress);
     let done = supervise(args, &puller, &reference).await?;
     match receipt {
@@ -129,7 +124,10 @@ async fn supervise(args: &Args, puller: &Puller, reference: &Reference) -> Resul
 }
 
 fn registry_options(args: &Args) -> registry::Options {
+    let Tuned { connect, answer, .. } = args.tuned();
     registry::Options {
+        connect_timeout: connect,
+        header_timeout: answer,
         skip_verify: args.skip_verify,
         plain_http: args.plain_http,
         hosts_dirs: hosts_dirs::choose(args.hosts_dir.as_deref(), env::args_os().next().as_deref()),

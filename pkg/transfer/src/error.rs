@@ -25,12 +25,14 @@ pub enum Error {
         others: Vec<(String, Cause)>,
     },
     /// Nothing arrived on any connection.
-    #[error("blob {blob}: no byte on any connection for {} s", span.as_secs())]
+    #[error("{}blob {blob}: no byte on any connection for {} s", host.as_ref().map_or_else(String::new, |host| format!("{host}: ")), span.as_secs())]
     Silent {
         /// The blob.
         blob: Digest,
         /// For how long.
         span: Duration,
+        /// Where it failed last, if it did.
+        host: Option<String>,
         /// Its last failure.
         source: Option<Cause>,
     },

@@ -10,7 +10,7 @@ use std::{
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use oci::{Namespace, Platform};
 
-use super::value;
+use super::{tune, value};
 use crate::exit;
 
 /// One pull as it was asked for. Not `Debug`: it may hold a password.
@@ -143,6 +143,10 @@ pub(crate) struct Args {
     /// Bytes asked for at once, with a suffix K, M or G
     #[arg(help_heading = "Pull", long, value_name = "SIZE", default_value = "8M", value_parser = value::range_size)]
     pub(crate) range_size: NonZeroU64,
+
+    /// Numbers of the transfer, KEY=VALUE, see docs/tuning.md; several with commas, may be repeated
+    #[arg(help_heading = "Pull", long, value_name = "KEY=VALUE", value_delimiter = ',', value_parser = tune::setting, hide = true)]
+    pub(super) tune: Vec<tune::Setting>,
 
     /// Bytes per second for the whole pull, with a suffix K, M or G; 0 for no limit
     #[arg(help_heading = "Pull", long, value_name = "RATE", default_value = "0", value_parser = value::rate)]

@@ -16,6 +16,12 @@ pub(super) struct ValueError {
     pub(super) hint: &'static str,
 }
 
+impl ValueError {
+    pub(super) fn new(why: impl Into<String>, hint: &'static str) -> Self {
+        Self { why: why.into(), hint }
+    }
+}
+
 impl fmt::Display for ValueError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.why)
@@ -104,7 +110,7 @@ pub(super) fn rate(text: &str) -> Result<u64, ValueError> {
 }
 
 /// A number with an optional suffix K, M or G, 1024-based. What overflows is as large as can be.
-fn bytes(text: &str) -> Option<u64> {
+pub(super) fn bytes(text: &str) -> Option<u64> {
     let (number, shift) = match text.as_bytes().last() {
         Some(b'k' | b'K') => (&text[..text.len() - 1], 10),
         Some(b'm' | b'M') => (&text[..text.len() - 1], 20),

@@ -303,7 +303,10 @@ impl Driver {
                 source: cause,
                 others: others.into_iter().map(|(host, cause)| (self.hosts[host.0].clone(), cause)).collect(),
             },
-            Failure::Silent { span, last } => Error::Silent { blob, span, source: last.map(|(_, cause)| cause) },
+            Failure::Silent { span, last } => {
+                let (host, source) = last.map(|(host, cause)| (self.hosts[host.0].clone(), cause)).unzip();
+                Error::Silent { blob, span, host, source }
+            }
             Failure::NoHost => Error::NoHost { blob },
         }
     }

@@ -5,6 +5,7 @@ use std::{net::TcpListener, process::Stdio};
 use oci::Digest;
 use testkit::{
     Daemons, DistributionRegistry,
+    fault::{Fault, Request, Server},
     image::{Blob, Image, Layer},
     secrets,
 };
@@ -36,6 +37,28 @@ fn what_the_registry_does_not_have_is_named() {
         assert_eq!(stage.images(), Vec::<String>::new());
         assert_eq!(stage.leases(), Vec::<String>::new());
         stage.assert_nothing_unfinished();
+    });
+}
+
+#[test]
+fn a_registry_that_falls_silent_ends_a_pull_with_one_connection_too() {
+    on_each_daemon("silent", |stage| {
+        let silent = layer(&stage, "silent");
+        let size = silent.size;
+        let image = Image::new(vec![silent.clone()]);
+        let mute = move |request: &mut Request<'_>| (request.size == size).then_some(Fault::Stall { after: 0 });
+        let server = Server::builder().image("1", &image).faults(mute).start();
+        let host = server.address();
+        let tag = Tag { reference: format!("{host}/t/silent:1"), ..Tag::free(&stage) };
+        tag.refuses(
+            &["--max-connections", "1", "--tune", "stall=1s,silence=3s"],
+            5,
+            &format!(
+                "rpull: {host}: blob {}: no byte on any connection for 3 s: no byte for 1 s\n\
+                 hint: run rpull again when the registry answers; what was fetched is kept\n",
+                silent.digest
+            ),
+        );
     });
 }
 
