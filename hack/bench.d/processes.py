@@ -7,8 +7,9 @@ import threading
 import time
 from dataclasses import dataclass, field
 
-# A tool that takes longer than this is stopped and said to.
+# A tool that takes longer than this, and what so slow a machine needs for the bytes, is stopped and said to.
 TIME_LIMIT = 180
+SLOWEST = 20 << 20
 TICK = os.sysconf("SC_CLK_TCK")
 
 
@@ -36,8 +37,8 @@ def environment():
     }
 
 
-def measure(command, scratch, traced=False):
-    """Runs a command to its end.
+def measure(command, scratch, size, traced=False):
+    """Runs a command that gets `size` bytes to its end.
 
     GNU time stands in between: a child of this interpreter would inherit the interpreter's peak memory as its own.
     """
@@ -53,7 +54,8 @@ def measure(command, scratch, traced=False):
             cwd=scratch,
             start_new_session=True,
         )
-        late = threading.Timer(TIME_LIMIT, os.killpg, (process.pid, signal.SIGKILL))
+        limit = TIME_LIMIT + size // SLOWEST
+        late = threading.Timer(limit, os.killpg, (process.pid, signal.SIGKILL))
         late.start()
         trace = Trace(process.pid, start) if traced else None
         try:
@@ -66,7 +68,7 @@ def measure(command, scratch, traced=False):
             late.cancel()
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode == -signal.SIGKILL:
-        raise Failed(f"stopped after {TIME_LIMIT} s")
+        raise Failed(f"stopped after {limit} s")
     if process.returncode != 0:
         lines = output.read_text(errors="replace").strip().splitlines()
         raise Failed(f"ended with {process.returncode}: {lines[-1] if lines else 'no word'}")

@@ -44,7 +44,7 @@ class Tool:
         wall = cpu = rss = 0
         results, trace = {}, []
         for number, (name, command) in enumerate(commands):
-            use = measure(command, self.home, traced)
+            use = measure(command, self.home, image.bytes, traced)
             wall, cpu, rss = wall + use.wall, cpu + use.cpu, max(rss, use.rss)
             trace += use.trace
             results[name] = {"wall": wall, "cpu": cpu, "rss": rss, "server_cpu": server.daemon.cpu() - before[1]}
