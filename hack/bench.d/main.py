@@ -132,7 +132,7 @@ class Bench:
         }
 
     def wanted(self, name):
-        return not self.options.tools or "rpull" in name or any(part in name for part in self.options.tools.split(","))
+        return not self.options.tools or name.startswith("rpull") or any(part in name for part in self.options.tools.split(","))
 
     def one(self, scenario, rows, row, tool, server, layers):
         """One pull with one tool, its result added to the row."""
