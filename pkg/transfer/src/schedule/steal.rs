@@ -19,6 +19,9 @@ const UNANSWERED: Duration = Duration::from_secs(1);
 const FRONT: f64 = 4.0;
 /// A connection that we held back ourselves lately says nothing about the network.
 const HELD: Duration = Duration::from_secs(10);
+/// Moves of one range after which its host is taken to hang. 3: the third comes after some seconds without progress, a busy machine
+/// makes one or two.
+const HANGS: u32 = 3;
 
 impl Schedule {
     pub(super) fn steal(&mut self, now: Duration) {
@@ -102,8 +105,10 @@ impl Schedule {
         let Some(connection) = self.connections.get_mut(&id) else { return };
         if stuck || !connection.is_reading() {
             connection.moves += 1;
-            if let Some(host) = self.hosts.get_mut(&connection.host) {
-                host.struck();
+            if connection.moves >= HANGS
+                && let Some(host) = self.hosts.get_mut(&connection.host)
+            {
+                host.hung();
             }
             self.drop_connection(id, None, Some(Stall::Waited));
         } else if end < connection.range.end() {
