@@ -21,11 +21,13 @@ async fn fetched(stage: &Stage, script: impl FnMut(&mut Request<'_>) -> Option<F
     (mirror, registry)
 }
 
-/// Bytes that arrived here, by host: together exactly the blob.
+/// Bytes that were written here, by host: together exactly the blob.
 fn came_once(stage: &Stage, servers: [&Server; 2]) -> [u64; 2] {
     let tally = stage.progress.meter().tally();
     let came = servers.map(|server| tally.by_host.get(&server.address()).copied().unwrap_or(0));
-    assert_eq!((came[0] + came[1], tally.fetched, tally.refetched), (16 * MIB, 16 * MIB, 0), "{tally:?}");
+    assert_eq!(came[0] + came[1], 16 * MIB, "{tally:?}");
+    // What is left of it comes of ranges that were split while a frame was on its way, never of bytes in hand.
+    assert!(tally.fetched - 16 * MIB == tally.refetched && tally.refetched <= MIB, "{tally:?}");
     came
 }
 

@@ -6,7 +6,7 @@ use oci::Digest;
 use tempfile::TempDir;
 use testkit::{
     DistributionRegistry, RegistryOptions, Rules, Signature, SignedFront, SignedOptions, TlsFront, TokenServer, certificates,
-    fault::{Builder, Content, Fault, Server},
+    fault::{Builder, Content, Fault, Request, Server},
     image::{Blob, Image, Layer},
 };
 
@@ -64,7 +64,7 @@ pub(super) enum Peers {
     UnknownCa,
     Lies,
     BreaksOff,
-    /// Half a minute is what rpull waits for the next byte.
+    /// Answers for a layer, and sends no byte of it.
     Hangs,
     Busy,
 }
@@ -318,6 +318,10 @@ fn serve(image: &Image) -> Builder {
     server
 }
 
+fn sizes(image: &Image) -> Vec<u64> {
+    image.layers().iter().map(|layer| layer.size).collect()
+}
+
 pub(super) fn status(code: u16, retry_after: Option<&str>) -> Fault {
     Fault::Status { code, retry_after: retry_after.map(str::to_owned) }
 }
@@ -378,12 +382,14 @@ pub(super) fn mirror(name: &str, peer: Peers) -> Scene {
             (plain(&mirror.address()), vec![origin.host(), mirror.address()], Box::new(mirror))
         }
         Peers::Hangs => {
-            let mirror = serve(&image).faults(|_| Some(Fault::Stall { after: 100_000 })).start();
-            (plain(&mirror.address()), vec![origin.host(), mirror.address()], Box::new(mirror))
+            let layers = sizes(&image);
+            let hangs = move |request: &mut Request<'_>| layers.contains(&request.size).then_some(Fault::Stall { after: 0 });
+            let mirror = serve(&image).faults(hangs).start();
+            (plain(&mirror.address()), vec![origin.host()], Box::new(mirror))
         }
         Peers::Busy => {
             let minutes = status(429, Some("200"));
-            let layers: Vec<u64> = image.layers().iter().map(|layer| layer.size).collect();
+            let layers = sizes(&image);
             let mirror = serve(&image).faults(move |request| layers.contains(&request.size).then(|| minutes.clone())).start();
             (plain(&mirror.address()), vec![origin.host()], Box::new(mirror))
         }
