@@ -1,7 +1,7 @@
 //! The spool directory, walked once to a descriptor (safety 5); everything later is relative to that descriptor.
 
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     fs::{self, File, Metadata},
     io,
     os::unix::fs::MetadataExt,
@@ -58,10 +58,7 @@ impl Directory {
             if metadata.mode() & 0o077 != 0 {
                 return Err(Error::Insecure { path, why: "others have access to it, its mode must be 0700" });
             }
-            rustix::fs::flock(&file, FlockOperation::LockShared).map_err(|error| Error::io("lock", &path, error))?;
-            // Another rpull may have removed it before the lock was ours.
-            let now = rustix::fs::statat(&parent, &name, AtFlags::SYMLINK_NOFOLLOW);
-            if now.is_ok_and(|now| now.st_ino == metadata.ino()) {
+            if hold(&parent, &name, &file).map_err(|error| Error::io("lock", &path, error))? {
                 return Ok(Self { file, parent, name, path });
             }
         }
@@ -167,6 +164,13 @@ impl Drop for Directory {
     }
 }
 
+/// Takes the shared lock. `false`: another rpull had removed the directory before the lock was ours.
+fn hold(parent: &File, name: &OsStr, directory: &File) -> io::Result<bool> {
+    rustix::fs::flock(directory, FlockOperation::LockShared)?;
+    let (held, named) = (directory.metadata()?, rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW));
+    Ok(named.is_ok_and(|named| (named.st_dev, named.st_ino) == (held.dev(), held.ino())))
+}
+
 /// From the root down, one descriptor after another, each of them safe.
 fn walk(path: &Path) -> Result<File, Error> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -203,6 +207,24 @@ fn weakness(owner: u32, mode: u32, me: u32) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_directory_that_lost_its_name_before_it_was_held_is_not_used() {
+        let home = tempfile::tempdir().unwrap();
+        let parent = File::open(home.path()).unwrap();
+        let make = || {
+            fs::create_dir(home.path().join("spool")).unwrap();
+            File::open(home.path().join("spool")).unwrap()
+        };
+        let name = OsStr::new("spool");
+        let first = make();
+        assert!(hold(&parent, name, &first).unwrap());
+        fs::remove_dir(home.path().join("spool")).unwrap();
+        assert!(!hold(&parent, name, &first).unwrap());
+        let second = make();
+        assert!(!hold(&parent, name, &first).unwrap());
+        assert!(hold(&parent, name, &second).unwrap());
+    }
 
     #[test]
     fn a_directory_above_is_roots_or_ours_and_nobody_else_can_write_to_it() {

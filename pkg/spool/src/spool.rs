@@ -94,14 +94,22 @@ impl Spool {
             if !self.is_unused(&key, keep) {
                 continue;
             }
-            let Some(lock) = Lock::try_take(&self.directory, &key)? else { continue };
-            // Someone may have used it, and gone, before the lock was ours.
-            if self.is_unused(&key, keep) {
-                lock.discard()?;
+            if let Some(lock) = Lock::try_take(&self.directory, &key)?
+                && self.discard_unused(&lock, keep)?
+            {
                 swept += 1;
             }
         }
         Ok(swept)
+    }
+
+    /// Takes the entry away, unless someone used it, and went, before the lock was ours.
+    fn discard_unused(&self, lock: &Lock, keep: Duration) -> Result<bool, Error> {
+        let unused = self.is_unused(&lock.key, keep);
+        if unused {
+            lock.discard()?;
+        }
+        Ok(unused)
     }
 
     /// Takes away what an earlier run left of a blob that is content by now, unless somebody has it: a file with a name here
@@ -161,5 +169,31 @@ impl Spool {
     /// Removes the directory if nothing is in it and no other rpull has it open: after a finished pull nothing of us stays.
     pub fn remove_if_empty(&self) -> Result<(), Error> {
         self.directory.remove_if_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use oci::MediaType;
+
+    use super::*;
+
+    /// Safety 3: between the sweeper's look and its lock another process has come and gone.
+    #[test]
+    fn an_entry_that_was_used_before_the_sweepers_lock_stays() {
+        let home = tempfile::tempdir().unwrap();
+        let spool = Spool::open(&home.path().join("spool"), None).unwrap();
+        let blob = Descriptor::new(MediaType::new(""), Digest::of(b"x"), 1).unwrap();
+        let entry = spool.try_entry(&blob).unwrap().unwrap();
+        entry.grant(oci::ByteRange::new(0, 1).unwrap()).unwrap().write(b"x").unwrap();
+        drop(entry);
+        let lock = Lock::try_take(&spool.directory, &Key::new(None, blob.digest)).unwrap().unwrap();
+        let hour = Duration::from_secs(3600);
+        assert!(!spool.discard_unused(&lock, hour).unwrap());
+        assert!(spool.directory.modified(lock.key.data()).is_some());
+        for name in [lock.key.data().to_owned(), lock.key.journal(), lock.key.lock()] {
+            File::open(spool.directory.path_of(&name)).unwrap().set_modified(SystemTime::now() - 2 * hour).unwrap();
+        }
+        assert!(spool.discard_unused(&lock, hour).unwrap());
     }
 }

@@ -158,6 +158,48 @@ fn a_killed_pull_goes_on_from_its_journal() {
     });
 }
 
+/// The room may be needed, so it is made before the next pull begins; this image's own bytes are of use however old.
+#[test]
+fn what_nobody_used_for_long_goes_with_the_next_pull() {
+    on_each_daemon("swept", |stage| {
+        let halting = Halting::new(660);
+        let mut child = halting.begin(&stage, &[]);
+        child.kill().unwrap();
+        assert_eq!(finish(child).code, 137);
+        let entry = stage.spool().join(halting.image.layers()[0].digest.hex());
+        let old = std::time::SystemTime::now() - Duration::from_secs(2 * 24 * 3600);
+        let age = || {
+            for file in [entry.clone(), entry.with_extension("journal"), entry.with_extension("lock")] {
+                fs::File::open(file).unwrap().set_modified(old).unwrap();
+            }
+        };
+        age();
+        let other = native(&[661]).push(stage.registry(), "swept", "1");
+        stage.pull([&other]);
+        assert!(entry.exists(), "it is kept for a week");
+        // Long before it ends, and also if it comes to nothing.
+        stage.rpull(["--keep-partial", "1d", &format!("{}/halting:1", halting.stuck.address()), "--timeout", "3s"]).fails_with(1);
+        assert!(entry.exists(), "it is what was pulled");
+        age();
+        stage.pull(["--keep-partial", "1d", &other]);
+        assert!(!entry.exists(), "nobody used it for a day");
+    });
+}
+
+/// A lower bound only: however busy the machine is, no more than that comes in a second.
+#[test]
+fn a_limited_rate_is_kept() {
+    on_each_daemon("limited", |stage| {
+        let image = Image::new(vec![Layer::overlaybd(Blob { seed: 670, data: 1 << 20 })]);
+        let reference = image.push(stage.registry(), "limited", "1");
+        let started = tokio::time::Instant::now();
+        stage.pull(["--limit-rate", "512K", &reference]);
+        // Two seconds' worth, less the tenth that may come at once and the last reads, which nothing waits for.
+        assert!(started.elapsed() > Duration::from_secs(1), "{:?}", started.elapsed());
+        stage.assert_whole(&reference, &image);
+    });
+}
+
 /// Safety 1: what lies in the spool is not believed, it is hashed.
 #[test]
 fn damage_in_the_spool_is_found_and_fetched_again() {
