@@ -2,11 +2,15 @@
 //!
 //! Layers do not come through here but through [`crate::Store`].
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    io,
+};
 
 use containerd_client::services::v1 as api;
 use oci::{Descriptor, Digest};
-use tonic::{Code, Status};
+use tokio::io::{AsyncWrite, AsyncWriteExt as _};
+use tonic::{Code, Status, Streaming};
 
 use crate::{Committed, Error, How, Session, ingest::Ingest};
 
@@ -123,15 +127,48 @@ impl Session {
         Error::Damaged { digest, place: format!("content of namespace {}", self.namespace()) }
     }
 
+    /// Writes a blob of any size, as containerd reads it, into `out`; its bytes are not compared with its digest.
+    ///
+    /// # Errors
+    /// The outer one is containerd's, the inner one that of `out`.
+    pub async fn copy_content(&self, digest: Digest, out: &mut (impl AsyncWrite + Unpin)) -> Result<io::Result<()>, Error> {
+        let mut pieces = self.pieces(digest).await?;
+        while let Some(piece) = self.next_piece(digest, &mut pieces).await? {
+            if let Err(error) = out.write_all(&piece.data).await {
+                return Ok(Err(error));
+            }
+        }
+        Ok(Ok(()))
+    }
+
     async fn read_each(&self, digest: Digest, mut piece: impl FnMut(&[u8])) -> Result<(), Error> {
-        let refused = |status| self.refused(format!("to read {digest}"), status);
-        let mut client = self.content_client();
-        let request = api::ReadContentRequest { digest: digest.to_string(), offset: 0, size: 0 };
-        let mut pieces = self.call(client.read(request)).await.map_err(refused)?;
-        while let Some(next) = self.attend(pieces.message()).await.map_err(refused)? {
+        let mut pieces = self.pieces(digest).await?;
+        while let Some(next) = self.next_piece(digest, &mut pieces).await? {
             piece(&next.data);
         }
         Ok(())
+    }
+
+    async fn pieces(&self, digest: Digest) -> Result<Streaming<api::ReadContentResponse>, Error> {
+        let mut client = self.content_client();
+        let request = api::ReadContentRequest { digest: digest.to_string(), offset: 0, size: 0 };
+        self.call(client.read(request)).await.map_err(|status| self.unread(digest, status))
+    }
+
+    async fn next_piece(
+        &self,
+        digest: Digest,
+        pieces: &mut Streaming<api::ReadContentResponse>,
+    ) -> Result<Option<api::ReadContentResponse>, Error> {
+        self.attend(pieces.message()).await.map_err(|status| self.unread(digest, status))
+    }
+
+    /// Its record may be there and its file gone: containerd looks for the file only when it is read.
+    fn unread(&self, digest: Digest, status: Status) -> Error {
+        match status.code() {
+            Code::NotFound => Error::Gone { what: format!("content {digest}") },
+            _ => self.refused(format!("to read {digest}"), status),
+        }
     }
 }
 

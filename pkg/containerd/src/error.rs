@@ -2,7 +2,7 @@
 
 use std::{error::Error as _, io, path::PathBuf, time::Duration};
 
-use oci::Digest;
+use oci::{Digest, Namespace};
 use tonic::{Code, Status};
 
 /// Each variant names the object; [`Error::hint`] says what to do.
@@ -94,6 +94,17 @@ pub enum Error {
         digest: Digest,
         /// The file, or the store where no file is in reach.
         place: String,
+    },
+    /// A damaged blob cannot be put right through the api store while others hold it.
+    #[error(
+        "{digest} cannot be put right through containerd: it would bring the damaged file back, for other namespaces hold it ({})",
+        list(namespaces)
+    )]
+    Held {
+        /// The blob.
+        digest: Digest,
+        /// Who holds it.
+        namespaces: Vec<Namespace>,
     },
     /// The direct store was asked for, and its conditions do not hold.
     #[error("the direct store cannot be used: {why}")]
@@ -193,6 +204,10 @@ impl Error {
             Self::Damaged { digest, .. } => format!(
                 "another namespace may hold it: find it with `ctr -n NAMESPACE content ls | grep {digest}`, delete it in all of them, pull again"
             ),
+            Self::Held { digest, namespaces } => format!(
+                "run it where the direct store works (--store direct says why it does not), or delete {digest} there too: {}",
+                namespaces.iter().map(|name| format!("ctr -n {name} content rm {digest}")).collect::<Vec<_>>().join("; ")
+            ),
             Self::NoDirect { .. } => "use --store auto or --store api".to_owned(),
             Self::Spool(error) => return error.hint(),
             Self::File { .. } | Self::Answer { .. } => return None,
@@ -206,6 +221,11 @@ impl Error {
                 _ => return None,
             },
         })
+    }
+
+    /// Damage was found and could not be mended.
+    pub fn is_beyond_repair(&self) -> bool {
+        matches!(self, Self::Held { .. })
     }
 
     /// Bytes on this machine, or a word about them, that are not what their digest says.
@@ -248,4 +268,8 @@ impl Error {
             _ => Self::Refused { what, source: status.into() },
         }
     }
+}
+
+fn list(namespaces: &[Namespace]) -> String {
+    namespaces.iter().map(Namespace::as_str).collect::<Vec<_>>().join(", ")
 }

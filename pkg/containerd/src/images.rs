@@ -1,7 +1,7 @@
 //! Image records. Never updated without a mask: that would wipe the labels of other clients (reference 10.3).
 
 use containerd_client::{services::v1 as api, types};
-use oci::{Descriptor, Digest};
+use oci::{Descriptor, Digest, MediaType};
 use tonic::Code;
 
 use crate::{
@@ -33,6 +33,19 @@ impl Target {
     /// Its digest, if it is of the kind that can be pulled.
     pub fn digest(&self) -> Option<Digest> {
         self.0.digest.parse().ok()
+    }
+
+    /// Its descriptor, if it is of the kind that can be pulled.
+    ///
+    /// # Errors
+    /// What is wrong with its digest or its size.
+    pub fn descriptor(&self) -> Result<Descriptor, oci::Error> {
+        let types::Descriptor { media_type, digest, size, annotations } = &self.0;
+        // A negative size is as wrong as none.
+        let size = u64::try_from(*size).unwrap_or_default();
+        let mut descriptor = Descriptor::new(MediaType::new(media_type), digest.parse()?, size)?;
+        descriptor.annotations.extend(annotations.clone());
+        Ok(descriptor)
     }
 }
 

@@ -237,9 +237,21 @@ impl Session {
         Ok(Arc::new(Lease { id, header, half_life: after(expiry / 2), last_try: after(expiry - expiry / LAST_PART) }))
     }
 
+    /// Has containerd's garbage collector run to its end: only then is a deleted blob off the disk. It can be asked for by the
+    /// deletion of a lease alone.
+    pub(crate) async fn collect(&self) -> Result<(), Error> {
+        let terms = Terms { expiry: QUIET, manifest: Digest::of(b"collect") };
+        let lease = self.create_lease(terms).await?;
+        self.drop_lease(lease.id(), true).await
+    }
+
     async fn delete_lease(&self, id: &str) -> Result<(), Error> {
+        self.drop_lease(id, false).await
+    }
+
+    async fn drop_lease(&self, id: &str, sync: bool) -> Result<(), Error> {
         let mut client = self.leases_client();
-        let request = api::DeleteRequest { id: id.to_owned(), sync: false };
+        let request = api::DeleteRequest { id: id.to_owned(), sync };
         match self.call(client.delete(request)).await {
             Err(status) if status.code() != Code::NotFound => Err(self.refused(format!("to delete lease {id}"), status)),
             _ => Ok(()),

@@ -12,8 +12,8 @@ use std::{
 
 use containerd_client::services::v1::{
     content_client::ContentClient, diff_client::DiffClient, images_client::ImagesClient,
-    introspection_client::IntrospectionClient, leases_client::LeasesClient, snapshots::snapshots_client::SnapshotsClient,
-    version_client::VersionClient,
+    introspection_client::IntrospectionClient, leases_client::LeasesClient, namespaces_client::NamespacesClient,
+    snapshots::snapshots_client::SnapshotsClient, version_client::VersionClient,
 };
 use oci::Namespace;
 use tokio::{
@@ -175,9 +175,22 @@ impl Session {
         DiffClient::new(self.wire()).max_decoding_message_size(MAX_MESSAGE)
     }
 
+    pub(crate) fn namespaces_client(&self) -> NamespacesClient<Wire> {
+        NamespacesClient::new(self.wire()).max_decoding_message_size(MAX_MESSAGE)
+    }
+
+    /// Content as another namespace sees it; no lease of ours is known there.
+    pub(crate) fn content_client_of(&self, namespace: &Namespace) -> ContentClient<Wire> {
+        ContentClient::new(self.wire_to(namespace, None)).max_decoding_message_size(MAX_MESSAGE)
+    }
+
     fn wire(&self) -> Wire {
-        let namespace = self.inner.namespace.as_str().parse().expect("a namespace is letters, digits and .-_");
         let lease = self.leases().current().cloned();
+        self.wire_to(&self.inner.namespace, lease)
+    }
+
+    fn wire_to(&self, namespace: &Namespace, lease: Option<Arc<Lease>>) -> Wire {
+        let namespace = namespace.as_str().parse().expect("a namespace is letters, digits and .-_");
         InterceptedService::new(self.inner.channel.clone(), Headers { namespace, lease })
     }
 }

@@ -122,6 +122,12 @@ impl Blobs {
         Ok(Placed::Cannot { why: format!("{} does not keep still", self.path.join(name).display()) })
     }
 
+    /// May this file be a blob as it is?
+    pub(crate) fn takes(&self, verified: &Verified) -> Result<bool, Error> {
+        let (mode, user, group) = verified.ownership()?;
+        Ok(self.unfit(mode, (user, group)).is_none())
+    }
+
     /// A file has this name already. `None`: it has gone since.
     fn occupied(&self, name: &str, verified: &Verified) -> Result<Option<Placed>, Error> {
         let Some(stat) = self.stat(name)? else { return Ok(None) };
@@ -130,9 +136,10 @@ impl Blobs {
         }
         let file = self.path.join(name);
         match self.rotten.look(&file, verified.digest(), verified.size())? {
-            Found::Right(other) => Ok(Some(Placed::There(other))),
+            Found::Right(other) if self.takes(&other)? => Ok(Some(Placed::There(other))),
             Found::Nothing => Ok(None),
-            Found::Rotten { .. } | Found::OtherSize(_) => {
+            // Also one with the right bytes to which somebody could write others.
+            Found::Right(_) | Found::Rotten { .. } | Found::OtherSize(_) => {
                 let proof = verified.unlocked();
                 Ok(self.replace(name, verified)?.then_some(Placed::Replaced { proof, file }))
             }

@@ -4,6 +4,7 @@
 
 mod adopt;
 mod blobs;
+mod examine;
 mod reach;
 mod rotten;
 mod upload;
@@ -22,6 +23,7 @@ use tokio::sync::Semaphore;
 
 use crate::{Error, Labels, Session, ingest::InPlace};
 use blobs::{Blobs, Placed};
+pub use examine::Examined;
 use rotten::{Found, Rotten};
 pub use upload::Upload;
 
