@@ -4,12 +4,13 @@
 //! earlier run, the registry. Only a [`Committed`] comes out.
 
 use std::{
+    io::ErrorKind,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
 };
 
-use containerd::{Committed, Labels, Store};
-use oci::{Descriptor, Layer};
+use containerd::{Committed, Examined, Labels, Store};
+use oci::{ByteRange, Descriptor, Layer};
 use progress::{Event, Progress};
 use registry::Repository;
 use serde::Serialize;
@@ -24,6 +25,9 @@ use crate::{
 
 /// Blobs with a spool entry open at once: each holds four descriptors and a thread that hashes, and the default limit is 1024.
 pub(crate) const OPEN_BLOBS: usize = 64;
+
+/// Bytes copied at once on this machine.
+const COPY_BUFFER: usize = 1 << 20;
 
 /// Everything a blob needs on its way. Cheap to clone.
 #[derive(Clone)]
@@ -84,11 +88,8 @@ impl Blobs {
         }
         let resumed = entry.resumed();
         let upload = self.store.begin(&entry);
-        let Fetched { verified, warnings } = self.engine.fetch(&self.repository, entry).await?;
-        self.warnings.lock().unwrap_or_else(PoisonError::into_inner).extend(warnings);
-        if kind == LayerKind::Native
-            && let Err(error) = check(verified.clone(), blob.clone()).await
-        {
+        let verified = self.fetch(entry).await?;
+        if let Err(error) = check(verified.clone(), kind).await {
             // Its bytes are what they should be and still no use: nothing to keep.
             drop(upload);
             blocking(move || Ok(verified.discard()?)).await?;
@@ -98,6 +99,85 @@ impl Blobs {
         blocking(move || Ok(verified.discard()?)).await?;
         let source = if resumed == blob.size() { Source::Spool } else { Source::Network };
         Ok(Arrived { committed, source, resumed })
+    }
+
+    /// Brings the blob here in the place of what is kept under its digest, which is missing or wrong: from one of `files` that has
+    /// its bytes, from the kept file itself if only its mode or owner is wrong, else from the registry. Only then is anything touched.
+    pub(crate) async fn renew(&self, blob: &Descriptor, kind: LayerKind, files: Vec<PathBuf>) -> Result<Committed, Error> {
+        if matches!(self.store.examine(blob).await?, Examined::Absent) {
+            match self.store.adopt(blob, &Labels::new()).await {
+                Ok(None) => {}
+                Ok(Some(_)) => {
+                    if let Examined::Right(committed) = self.store.examine(blob).await? {
+                        return Ok(committed);
+                    }
+                }
+                Err(error) if error.is_damage() => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        for file in files.into_iter().chain(self.store.path(blob.digest)) {
+            let Some(found) = intact(file, blob).await? else { continue };
+            let verified = if self.store.takes(&found)? {
+                found
+            } else {
+                self.spooled(blob, move |offset, buffer| found.read_at(offset, buffer)).await?
+            };
+            return self.put(verified).await;
+        }
+        let _open = self.open.acquire().await.expect("the semaphore is never closed");
+        let verified = self.fetch(self.entry(blob).await?).await?;
+        if let Err(error) = check(verified.clone(), kind).await {
+            blocking(move || Ok(verified.discard()?)).await?;
+            return Err(error);
+        }
+        self.put(verified).await
+    }
+
+    /// [`Blobs::renew`] for a document, whose bytes are at hand.
+    pub(crate) async fn renew_document(&self, document: &Descriptor, bytes: Vec<u8>) -> Result<Committed, Error> {
+        let read =
+            move |offset, buffer: &mut [u8]| Ok(overlaybd::ReadAt::read_at(&bytes[..], offset, buffer).unwrap_or_default());
+        let verified = self.spooled(document, read).await?;
+        self.put(verified).await
+    }
+
+    async fn fetch(&self, entry: Entry) -> Result<Verified, Error> {
+        let Fetched { verified, warnings } = self.engine.fetch(&self.repository, entry).await?;
+        self.warnings.lock().unwrap_or_else(PoisonError::into_inner).extend(warnings);
+        Ok(verified)
+    }
+
+    async fn put(&self, verified: Verified) -> Result<Committed, Error> {
+        let committed = self.store.replace(&verified).await?;
+        blocking(move || Ok(verified.discard()?)).await?;
+        Ok(committed)
+    }
+
+    /// Copies what `read` gives from each offset on into the spool, and proves it there.
+    async fn spooled(
+        &self,
+        blob: &Descriptor,
+        mut read: impl FnMut(u64, &mut [u8]) -> Result<usize, spool::Error> + Send + 'static,
+    ) -> Result<Verified, Error> {
+        let entry = self.entry(blob).await?;
+        let (copy, size) = (entry.clone(), blob.size());
+        blocking(move || {
+            // What an earlier run left of it may be anything.
+            copy.restart()?;
+            let mut grant = copy.grant(ByteRange::new(0, size).expect("no blob is empty"))?;
+            let (mut buffer, mut done) = (vec![0; COPY_BUFFER], 0);
+            while done < size {
+                match read(done, &mut buffer)? {
+                    0 => break,
+                    count => grant.write(&buffer[..count])?,
+                }
+                done = grant.rest().map_or(size, ByteRange::start);
+            }
+            Ok(())
+        })
+        .await?;
+        Ok(entry.prove().await?)
     }
 
     /// The blob's spool entry, as soon as nobody else has it.
@@ -126,15 +206,18 @@ async fn intact(file: PathBuf, blob: &Descriptor) -> Result<Option<Verified>, Er
     let (digest, size) = (blob.digest, blob.size());
     match blocking(move || Ok(Verified::of_file(&file, digest, size)?)).await {
         Ok(verified) => Ok(Some(verified)),
-        Err(Error::Spool(error)) if error.is_damage() => Ok(None),
+        Err(Error::Spool(error)) if error.is_damage() || error.io_kind() == Some(ErrorKind::NotFound) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
 /// A right digest does not make it an overlaybd layer (safety 16).
-async fn check(verified: Verified, blob: Descriptor) -> Result<(), Error> {
+async fn check(verified: Verified, kind: LayerKind) -> Result<(), Error> {
+    if kind != LayerKind::Native {
+        return Ok(());
+    }
     blocking(move || {
-        overlaybd::check(blob.digest, &verified, blob.size())?;
+        overlaybd::check(verified.digest(), &verified, verified.size())?;
         Ok(())
     })
     .await

@@ -24,6 +24,8 @@ pub enum Cause {
     Containerd,
     /// Local disk.
     Disk,
+    /// Damage on this machine that could not be mended.
+    Damaged,
     /// None of these.
     Other,
 }
@@ -96,6 +98,24 @@ pub enum Error {
         /// What was found.
         why: String,
     },
+    /// There is no such image to look at.
+    #[error("there is no image {name} in namespace {namespace}")]
+    NoImage {
+        /// Name of its record.
+        name: String,
+        /// containerd namespace.
+        namespace: String,
+    },
+    /// A snapshot has to be made anew, and something stands on it.
+    #[error("snapshot {chain_id} of layer {layer} has to be made anew, and is in use")]
+    InUse {
+        /// Its name.
+        chain_id: Digest,
+        /// The layer blob.
+        layer: Digest,
+        /// As containerd said it.
+        source: Box<containerd::Error>,
+    },
     /// Other code of this process died.
     #[error("an internal task of the pull ended unexpectedly")]
     Task(#[from] tokio::task::JoinError),
@@ -106,6 +126,9 @@ impl Error {
     pub fn cause(&self) -> Cause {
         match self {
             Self::Input(error) if error.is_missing() => Cause::NotFound,
+            Self::NoImage { .. } => Cause::NotFound,
+            Self::InUse { .. } => Cause::Damaged,
+            Self::Containerd(error) if error.is_beyond_repair() => Cause::Damaged,
             Self::Containerd(error) if error.is_damage() => Cause::Corrupt,
             Self::Spool(error) | Self::Containerd(containerd::Error::Spool(error)) if error.is_damage() => Cause::Corrupt,
             Self::Input(_) | Self::DiffId { .. } => Cause::Corrupt,
@@ -149,6 +172,12 @@ impl Error {
             Self::Unusable { chain_id, .. } => Some(format!(
                 "remove every image that uses it, or the snapshot itself (ctr snapshots --snapshotter NAME rm {chain_id}), and run rpull again"
             )),
+            Self::NoImage { name, .. } => Some(format!(
+                "rpull {name} pulls it; if another namespace or another name has it, see `ctr namespaces ls` and `ctr images ls`"
+            )),
+            Self::InUse { .. } => {
+                Some("stop the containers of this image and remove the images that are built on it, then run rpull verify --repair again".to_owned())
+            }
             Self::Task(_) => None,
         }
     }

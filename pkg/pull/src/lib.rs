@@ -1,4 +1,4 @@
-//! The story of one pull: plan, run, overlaybd's rules, proof, receipt.
+//! The story of one pull: plan, run, overlaybd's rules, proof, receipt; and the look at an image that is here.
 //!
 //! [`Puller`] is what `cmd/rpull` drives. This crate knows no terminal and no command line; it decides what is whole and what
 //! is not, and hands out a [`Receipt`] only for what was proved.
@@ -21,6 +21,7 @@ mod run;
 mod scratch;
 mod space;
 mod suspect;
+mod verify;
 mod work;
 
 pub use blobs::Source;
@@ -28,6 +29,7 @@ pub use error::{Cause, Error};
 pub use options::Options;
 pub use receipt::{Bytes, Came, Incidents, LayerReceipt, Proof, Receipt, StoreUse, Times};
 pub use run::Puller;
+pub use verify::{Damage, Part, Place, Report};
 
 /// Runs what waits for the disk off the async threads.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {

@@ -48,7 +48,7 @@ impl Prover<'_> {
             let labels = check_snapshot(self.session, self.snapshotter, layer).await?;
             match directories.get(&layer.chain_id).filter(|_| kind.links() && blob.path().is_some()) {
                 Some(fs) => check_file(fs, layer, &blob, &labels).await?,
-                None => self.check_weight(layer, *kind, &labels).await?,
+                None => check_weight(self.session, self.snapshotter, layer, *kind, &labels).await?,
             }
             attached.push(Attached { digest: Some(digest), chain_id: layer.chain_id });
         }
@@ -64,21 +64,6 @@ impl Prover<'_> {
             attached.push(Attached { digest, chain_id: layer.chain_id });
         }
         Ok(attached)
-    }
-
-    /// Where no file can be looked at, the snapshot must at least not be lazy, and a native one weigh what its layer does.
-    async fn check_weight(&self, layer: &Layer, kind: LayerKind, labels: &Labels) -> Result<(), Error> {
-        if overlaybd::is_lazy(labels) {
-            return Err(unusable(layer, "it was committed lazily, its data is in the registry".to_owned()));
-        }
-        if !kind.links() {
-            return Ok(());
-        }
-        let counted = self.session.usage(self.snapshotter, &layer.chain_id.to_string()).await?;
-        if counted + WRAPPER >= layer.descriptor.size() {
-            return Ok(());
-        }
-        Err(unusable(layer, format!("it holds {counted} bytes of a layer of {}", layer.descriptor.size())))
     }
 }
 
@@ -118,8 +103,29 @@ async fn check_file(fs: &Path, layer: &Layer, blob: &Committed, labels: &Labels)
     }
 }
 
+/// Where no file can be looked at, the snapshot must at least not be lazy, and a native one weigh what its layer does.
+pub(crate) async fn check_weight(
+    session: &Session,
+    snapshotter: &str,
+    layer: &Layer,
+    kind: LayerKind,
+    labels: &Labels,
+) -> Result<(), Error> {
+    if overlaybd::is_lazy(labels) {
+        return Err(unusable(layer, "it was committed lazily, its data is in the registry".to_owned()));
+    }
+    if !kind.links() {
+        return Ok(());
+    }
+    let counted = session.usage(snapshotter, &layer.chain_id.to_string()).await?;
+    if counted + WRAPPER >= layer.descriptor.size() {
+        return Ok(());
+    }
+    Err(unusable(layer, format!("it holds {counted} bytes of a layer of {}", layer.descriptor.size())))
+}
+
 /// Is the layer's snapshot committed, on the right parent? Answers its labels.
-async fn check_snapshot(session: &Session, snapshotter: &str, layer: &Layer) -> Result<Labels, Error> {
+pub(crate) async fn check_snapshot(session: &Session, snapshotter: &str, layer: &Layer) -> Result<Labels, Error> {
     let Some(info) = session.stat(snapshotter, &layer.chain_id.to_string()).await? else {
         return Err(Error::Gone { what: format!("snapshot {}", layer.chain_id) });
     };

@@ -59,7 +59,8 @@ pub(crate) async fn resolve(
     Ok(Found { image, warnings, document_bytes })
 }
 
-fn manifest_of(descriptor: &oci::Descriptor, bytes: &[u8]) -> Result<Manifest, Error> {
+/// Parses what has to be a manifest.
+pub(crate) fn manifest_of(descriptor: &oci::Descriptor, bytes: &[u8]) -> Result<Manifest, Error> {
     match Document::parse(descriptor, bytes)? {
         Document::Manifest(manifest) => Ok(manifest),
         Document::Index(_) => Err(oci::Error::Document {

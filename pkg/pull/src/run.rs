@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use containerd::{Committed, Labels, Notice, Session, Store};
+use containerd::{Committed, ImageRecord, Labels, Notice, Session, Store};
 use oci::Reference;
 use progress::{Event, Progress};
 use registry::{Registry, Repository};
@@ -32,19 +32,20 @@ use crate::{
     resolve::{self, Found},
     scratch::Scratch,
     space,
+    verify::{Damages, Documents, Reader, Report},
     work::{Outcome, Work},
 };
 
 /// Pulls images into one containerd namespace. Cheap to clone.
 #[derive(Clone)]
 pub struct Puller {
-    session: Session,
+    pub(crate) session: Session,
     registry: Registry,
     engine: Engine,
-    options: Arc<Options>,
-    progress: Progress,
+    pub(crate) options: Arc<Options>,
+    pub(crate) progress: Progress,
     scratch: Scratch,
-    probe: Probe,
+    pub(crate) probe: Probe,
     publishing: Arc<AtomicBool>,
 }
 
@@ -62,7 +63,16 @@ impl Puller {
     /// # Errors
     /// No image record was made, or it is what it was; finished layers stay under a lease for the next run.
     pub async fn pull(&self, reference: &Reference) -> Result<Receipt, Error> {
-        let outcome = Box::pin(self.pull_under_lease(reference)).await;
+        self.to_its_end(Box::pin(self.pull_resolved(reference))).await
+    }
+
+    /// Pulls what `record` points at, whatever the registry says of its name by now, and mends before what `report` names.
+    pub(crate) async fn pull_recorded(&self, reference: &Reference, record: &ImageRecord, report: &Report) -> Result<(), Error> {
+        self.to_its_end(Box::pin(self.mend_recorded(reference, record, report))).await.map(drop)
+    }
+
+    async fn to_its_end(&self, pull: impl Future<Output = Result<Receipt, Error>>) -> Result<Receipt, Error> {
+        let outcome = pull.await;
         if outcome.is_err() {
             for key in self.abandon().await {
                 self.progress.emit(&Event::Warning { text: format!("unfinished snapshot {key} could not be removed") });
@@ -91,17 +101,49 @@ impl Puller {
         }
     }
 
-    async fn pull_under_lease(&self, reference: &Reference) -> Result<Receipt, Error> {
+    async fn pull_resolved(&self, reference: &Reference) -> Result<Receipt, Error> {
         // A snapshotter that containerd does not know is found out before anything crosses the network.
         self.session.stat(&self.options.snapshotter, "").await?;
         let clock = Clock::start();
         let repository = self.registry.repository(reference)?;
         let found = resolve::resolve(&self.engine, &repository, reference, self.options.platform.as_ref()).await?;
+        Box::pin(self.pull_found(reference, repository, found, clock, None)).await
+    }
+
+    async fn mend_recorded(&self, reference: &Reference, record: &ImageRecord, report: &Report) -> Result<Receipt, Error> {
+        let clock = Clock::start();
+        let repository = self.registry.repository(reference)?;
+        let store = self.session.open_store(self.options.store, self.options.spool_dir.as_deref()).await?;
+        let reader = Reader {
+            session: &self.session,
+            store: &store,
+            platform: self.options.platform.as_ref(),
+            snapshotter: &self.options.snapshotter,
+            registry: Some((&self.engine, &repository)),
+        };
+        let Documents { fetched, warnings, image, .. } = reader.read(record).await?;
+        let image = image.expect("what is not right here was asked of the registry");
+        let document_bytes = fetched.iter().map(|(document, _)| document.size()).sum();
+        let found = Found { image, warnings, document_bytes };
+        let damages = Damages::new(report, fetched);
+        Box::pin(self.pull_found(reference, repository, found, clock, Some(damages))).await
+    }
+
+    /// The rest of a pull, its image known.
+    async fn pull_found(
+        &self,
+        reference: &Reference,
+        repository: Repository,
+        found: Found,
+        clock: Clock,
+        damages: Option<Damages>,
+    ) -> Result<Receipt, Error> {
         let kinds = overlaybd::classify(&found.image.layers, self.options.lazy)?;
         let resolved = clock.seconds();
         self.progress.emit(&Event::Resolved { reference: reference.name().to_owned(), target: found.image.target.digest });
         self.session.lease(self.options.lease_expiry, found.image.manifest.digest).await?;
-        let pull = Pull { puller: self, reference, repository, found, kinds, warnings: Arc::default(), clock, resolved };
+        let warnings = Arc::default();
+        let pull = Pull { puller: self, reference, repository, found, kinds, damages, warnings, clock, resolved };
         let mut work = pin!(pull.run());
         let receipt = tokio::select! {
             receipt = &mut work => receipt?,
@@ -139,12 +181,14 @@ impl Clock {
 }
 
 /// One pull under way, its image known.
-struct Pull<'a> {
-    puller: &'a Puller,
+pub(crate) struct Pull<'a> {
+    pub(crate) puller: &'a Puller,
     reference: &'a Reference,
     repository: Repository,
-    found: Found,
-    kinds: Vec<LayerKind>,
+    pub(crate) found: Found,
+    pub(crate) kinds: Vec<LayerKind>,
+    /// What is to be mended first.
+    damages: Option<Damages>,
     warnings: Arc<Mutex<Vec<String>>>,
     clock: Clock,
     resolved: f64,
@@ -155,6 +199,17 @@ impl Pull<'_> {
         let Puller { session, options, scratch, probe, progress, engine, .. } = self.puller;
         let (image, snapshotter) = (&self.found.image, options.snapshotter.as_str());
         let store = self.open_store().await?;
+        let blobs = Blobs {
+            store: store.clone(),
+            engine: engine.clone(),
+            repository: self.repository.clone(),
+            progress: progress.clone(),
+            open: Arc::new(Semaphore::new(OPEN_BLOBS)),
+            warnings: Arc::clone(&self.warnings),
+        };
+        if let Some(damages) = &self.damages {
+            Box::pin(self.mend(&store, &blobs, damages)).await?;
+        }
         let here = inventory::look(session, &store, probe, snapshotter, &image.layers, &self.kinds).await?;
         let plan = Plan::new(&image.layers, &self.kinds, &here.layers, options.lazy);
         self.sweep(&store).await;
@@ -164,14 +219,6 @@ impl Pull<'_> {
         }
         progress.emit(&Event::Planned { layers: plan.layers.len(), to_fetch: plan.bytes_to_fetch() });
         documents::write(session, self.reference, image).await?;
-        let blobs = Blobs {
-            store: store.clone(),
-            engine: engine.clone(),
-            repository: self.repository.clone(),
-            progress: progress.clone(),
-            open: Arc::new(Semaphore::new(OPEN_BLOBS)),
-            warnings: Arc::clone(&self.warnings),
-        };
         let chain = Chain {
             session,
             scratch,

@@ -14,7 +14,7 @@ use std::{
 
 use oci::{Digest, Hasher};
 use rustix::{
-    fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, StatxFlags},
+    fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, RenameFlags, StatxFlags},
     io::Errno,
 };
 use spool::Identity;
@@ -196,7 +196,12 @@ pub(crate) fn place(fs: &Path, original: &Original, payload: Payload) -> Result<
         Err(error) => return Err(directory.disk("link a blob into", error)),
     };
     let freed = directory.allocated();
-    rustix::fs::renameat(&directory.fd, TEMPORARY, &directory.fd, NAME).map_err(|error| directory.disk("rename in", error))?;
+    match rustix::fs::renameat(&directory.fd, TEMPORARY, &directory.fd, NAME) {
+        // A directory gives way to no file; but the two can change places.
+        Err(Errno::ISDIR) => rustix::fs::renameat_with(&directory.fd, TEMPORARY, &directory.fd, NAME, RenameFlags::EXCHANGE),
+        other => other,
+    }
+    .map_err(|error| directory.disk("rename in", error))?;
     drop(temporary);
     rustix::fs::fsync(&directory.fd).map_err(|error| directory.disk("sync", error))?;
     Ok(Placed { how, freed })
@@ -266,6 +271,15 @@ impl<'a> Directory<'a> {
         }
     }
 
+    /// Whatever it is: a directory that stood in the file's place is of no use to anyone.
+    fn remove_temporary(&self) -> io::Result<()> {
+        match rustix::fs::unlinkat(&self.fd, TEMPORARY, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(Errno::ISDIR) => std::fs::remove_dir_all(format!("/proc/self/fd/{}/{TEMPORARY}", self.fd.as_raw_fd())),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Disk bytes that go free when the file loses this name.
     fn allocated(&self) -> u64 {
         match rustix::fs::statat(&self.fd, NAME, AtFlags::SYMLINK_NOFOLLOW) {
@@ -285,8 +299,8 @@ struct Temporary<'a>(&'a Directory<'a>);
 
 impl<'a> Temporary<'a> {
     fn clear(directory: &'a Directory<'a>) -> Result<Self, Error> {
-        match rustix::fs::unlinkat(&directory.fd, TEMPORARY, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => Ok(Self(directory)),
+        match directory.remove_temporary() {
+            Ok(()) => Ok(Self(directory)),
             Err(error) => Err(directory.disk("clear a leftover in", error)),
         }
     }
@@ -295,7 +309,7 @@ impl<'a> Temporary<'a> {
 impl Drop for Temporary<'_> {
     fn drop(&mut self) {
         // Best effort: the next run clears it.
-        let _ = rustix::fs::unlinkat(&self.0.fd, TEMPORARY, AtFlags::empty());
+        let _ = self.0.remove_temporary();
     }
 }
 

@@ -63,11 +63,17 @@ pub(crate) fn view_directories(mounts: &[Mount]) -> Result<Vec<PathBuf>, Error> 
 /// # Errors
 /// [`Error::Mounts`] when `fs` is not of that form, [`Error::Disk`] when the directory cannot be read.
 pub(crate) fn snapshot_ids(fs: &Path) -> Result<BTreeSet<OsString>, Error> {
-    let Some(snapshots) = fs.parent().and_then(Path::parent).filter(|_| fs.file_name().is_some_and(|name| name == "fs")) else {
-        return other(format!("{} is not of the form SNAPSHOTS/ID/fs", fs.display()));
-    };
+    let snapshots = snapshots_of(fs)?;
     let disk = |source| Error::Disk { doing: "list", path: snapshots.to_owned(), source };
     std::fs::read_dir(snapshots).map_err(disk)?.map(|entry| Ok(entry.map_err(disk)?.file_name())).collect()
+}
+
+/// The directory that holds all snapshots, `fs` being `<snapshots>/<id>/fs`.
+pub(super) fn snapshots_of(fs: &Path) -> Result<&Path, Error> {
+    match fs.parent().and_then(Path::parent).filter(|_| fs.file_name().is_some_and(|name| name == "fs")) {
+        Some(snapshots) => Ok(snapshots),
+        None => other(format!("{} is not of the form SNAPSHOTS/ID/fs", fs.display())),
+    }
 }
 
 fn only(mounts: &[Mount]) -> Result<&Mount, Error> {

@@ -137,12 +137,13 @@ fn a_link_or_pipe_under_the_name_is_not_followed() {
 }
 
 #[test]
-fn a_directory_under_the_name_is_an_error_that_leaves_nothing_behind() {
+fn a_directory_gives_way_like_anything_else() {
     let scene = Scene::new();
     fs::create_dir(scene.file()).unwrap();
+    fs::write(scene.file().join("something"), "in it").unwrap();
     assert!(matches!(scene.state(), State::Wrong { .. }));
-    assert!(matches!(place(&scene.fs, &scene.original, PAYLOAD), Err(Error::Disk { .. })));
-    scene.is_alone();
+    assert_eq!(scene.place().how, How::Linked);
+    scene.is_whole();
 }
 
 #[test]

@@ -1,0 +1,114 @@
+//! Is an image that is here whole? And how it is made whole again.
+//!
+//! Looking asks no registry and changes nothing. It trusts nothing either: every blob is hashed, every file a device would read is
+//! compared with its blob. Mending is a pull of the very image that is recorded, with one step before it: what is damaged is put
+//! right from what is on this machine, and only what is not from the registry (safety 22).
+
+mod deep;
+mod documents;
+mod layers;
+mod mend;
+mod report;
+
+use std::{error::Error as _, time::Duration};
+
+use containerd::{ImageRecord, Store};
+use oci::{Digest, Reference};
+use progress::Event;
+
+pub(crate) use documents::{Documents, Reader};
+pub(crate) use mend::Damages;
+pub use report::{Damage, Part, Place, Report};
+
+use crate::{Error, Puller, blocking, overlaybd};
+use layers::Look;
+
+/// Life of the lease of a look, which is renewed: a look that is killed holds what it saw for no longer.
+const LOOK_LEASE: Duration = Duration::from_secs(60 * 60);
+
+impl Puller {
+    /// Looks at an image that is here, and tells of each part when it is known. `deep` also unpacks compressed layers. As with
+    /// [`Puller::pull`] the future may be dropped at any time.
+    ///
+    /// # Errors
+    /// [`Error::NoImage`], and whatever keeps the image from being looked at. Damage is no error.
+    pub async fn verify(&self, reference: &Reference, deep: bool, tell: &mut (dyn FnMut(&Part) + Send)) -> Result<Report, Error> {
+        let outcome = Box::pin(self.verify_under_lease(reference, deep, tell)).await;
+        // Success or not, nothing here is worth a lease.
+        for key in self.abandon().await {
+            self.progress.emit(&Event::Warning { text: format!("snapshot {key}, made to look, could not be removed") });
+        }
+        if let Err(error) = self.session.release_lease().await {
+            self.progress.emit(&Event::Warning { text: format!("the lease of this look could not be deleted: {error}") });
+        }
+        outcome
+    }
+
+    async fn verify_under_lease(
+        &self,
+        reference: &Reference,
+        deep: bool,
+        tell: &mut (dyn FnMut(&Part) + Send),
+    ) -> Result<Report, Error> {
+        self.session.stat(&self.options.snapshotter, "").await?;
+        let record = self.record(reference).await?;
+        // A garbage collector takes a View that no lease holds. Of a name that is no manifest's: what a failed pull left under its
+        // lease is not ours to take over, nor to give up.
+        self.session
+            .lease(self.options.lease_expiry.min(LOOK_LEASE), Digest::of(format!("verify {reference}").as_bytes()))
+            .await?;
+        let look = async {
+            let store = self.session.open_store(self.options.store, self.options.spool_dir.as_deref()).await?;
+            let reader = Reader {
+                session: &self.session,
+                store: &store,
+                platform: self.options.platform.as_ref(),
+                snapshotter: &self.options.snapshotter,
+                registry: None,
+            };
+            let Documents { mut parts, image, .. } = reader.read(&record).await?;
+            parts.iter().for_each(&mut *tell);
+            let layers_known = image.is_some();
+            if let Some(image) = image {
+                let kinds = overlaybd::classify(&image.layers, true)?;
+                parts.extend(self.look(&store, deep).at(&image.layers, &kinds, tell).await?);
+            }
+            let spool = store.spool().clone();
+            blocking(move || Ok(spool.remove_if_empty()?)).await?;
+            Ok(Report { reference: reference.name().to_owned(), parts, layers_known })
+        };
+        tokio::select! {
+            report = look => report,
+            Err(error) = self.session.keep_lease() => Err(error.into()),
+        }
+    }
+
+    /// Makes the image that is recorded under this name whole again. `report` says what is wrong with it.
+    ///
+    /// # Errors
+    /// As [`Puller::pull`]; [`containerd::Error::Held`] when the damaged file would come back.
+    pub async fn repair(&self, reference: &Reference, report: &Report) -> Result<(), Error> {
+        let record = self.record(reference).await?;
+        self.pull_recorded(reference, &record, report).await
+    }
+
+    /// What looks at layers.
+    pub(crate) fn look(&self, store: &Store, deep: bool) -> Look {
+        let (session, probe, snapshotter) = (self.session.clone(), self.probe.clone(), self.options.snapshotter.clone());
+        Look { session, store: store.clone(), probe, snapshotter, deep }
+    }
+
+    async fn record(&self, reference: &Reference) -> Result<ImageRecord, Error> {
+        let missing = || Error::NoImage { name: reference.name().to_owned(), namespace: self.session.namespace().to_string() };
+        self.session.image(reference.name()).await?.ok_or_else(missing)
+    }
+}
+
+/// An error and its causes in one line, without repeating what the report says anyway.
+fn causes(error: &overlaybd::Error) -> String {
+    match error.source() {
+        Some(source) if matches!(error, overlaybd::Error::Blob { .. }) => source.to_string(),
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}
