@@ -19,7 +19,7 @@ use clap::{CommandFactory as _, FromArgMatches as _};
 use oci::Reference;
 
 pub(crate) use self::{
-    flags::{Args, Store},
+    flags::{Args, Command, Store, Verify},
     refusal::Refusal,
     tune::Tuned,
 };
@@ -29,6 +29,7 @@ const CONTAINERDS_SNAPSHOTTER: &str = "overlayfs";
 /// What containerd's client takes when nobody sets a limit (reference 1.1).
 const CONTAINERDS_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const USAGE: &str = "rpull [FLAGS] REF, for example rpull registry.example/app:1";
+const VERIFY_USAGE: &str = "rpull verify [FLAGS] REF..., for example rpull verify registry.example/app:1";
 
 impl Args {
     /// Reads `arguments` (without the program's name) and the environment.
@@ -110,7 +111,10 @@ impl Args {
 
     /// What no single flag can know.
     fn check(&self) -> Result<(), Refusal> {
-        self.reference()?;
+        match &self.command {
+            None => drop(self.reference()?),
+            Some(Command::Verify(verify)) => drop(verify.references()?),
+        }
         if self.address.is_empty() {
             return Err(Refusal::usage("--address is empty", "leave it out for /run/containerd/containerd.sock"));
         }
@@ -135,6 +139,17 @@ impl Args {
             return Err(Refusal::usage("--lazy and --download-blobs contradict each other", "leave one of them out"));
         }
         Ok(())
+    }
+}
+
+impl Verify {
+    /// The images to look at, at least one.
+    pub(crate) fn references(&self) -> Result<Vec<Reference>, Refusal> {
+        if self.references.is_empty() {
+            return Err(Refusal::usage("no image reference given", VERIFY_USAGE));
+        }
+        let parsed = self.references.iter().map(|text| text.parse::<Reference>().map_err(|error| Refusal::from_oci(&error)));
+        parsed.collect()
     }
 }
 

@@ -23,6 +23,8 @@ pub(crate) enum ExitCode {
     Containerd = 7,
     /// Local disk.
     Disk = 8,
+    /// `verify` found damage, and did not mend it.
+    Damaged = 9,
     /// SIGINT, as a shell has it: 128 and the number of the signal.
     Interrupted = 130,
     /// SIGTERM.
@@ -32,6 +34,24 @@ pub(crate) enum ExitCode {
 impl From<ExitCode> for process::ExitCode {
     fn from(code: ExitCode) -> Self {
         Self::from(code as u8)
+    }
+}
+
+impl ExitCode {
+    /// Of several images that failed, the code that says most: trouble of this machine before that of one image.
+    pub(crate) fn first(codes: impl IntoIterator<Item = Self>) -> Option<Self> {
+        const ORDER: [ExitCode; 9] = [
+            ExitCode::Disk,
+            ExitCode::Containerd,
+            ExitCode::Corrupt,
+            ExitCode::Denied,
+            ExitCode::Registry,
+            ExitCode::NotFound,
+            ExitCode::Damaged,
+            ExitCode::Usage,
+            ExitCode::Other,
+        ];
+        codes.into_iter().min_by_key(|code| ORDER.iter().position(|other| other == code))
     }
 }
 
@@ -47,5 +67,21 @@ Exit codes:
     6  corrupt data
     7  containerd or snapshotter
     8  local disk
+    9  verify found damage
   130  interrupted (SIGINT)
   143  terminated (SIGTERM)";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_several_failures_the_one_that_says_most_counts() {
+        use ExitCode::{Containerd, Corrupt, Damaged, Denied, Disk, NotFound, Other, Registry};
+        let order = [Disk, Containerd, Corrupt, Denied, Registry, NotFound, Damaged, Other];
+        for (at, code) in order.iter().enumerate() {
+            assert_eq!(ExitCode::first(order[at..].iter().rev().copied()), Some(*code));
+        }
+        assert_eq!(ExitCode::first([]), None);
+    }
+}

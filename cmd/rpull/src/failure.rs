@@ -39,6 +39,7 @@ impl From<pull::Error> for Failure {
             Cause::Corrupt => ExitCode::Corrupt,
             Cause::Containerd => ExitCode::Containerd,
             Cause::Disk => ExitCode::Disk,
+            Cause::Damaged => ExitCode::Damaged,
             _ => ExitCode::Other,
         };
         Self { code, message: report::chain(&error), hint: error.hint() }

@@ -12,17 +12,21 @@ mod receipt;
 mod render;
 mod report;
 mod run;
+mod verify;
 
 use std::{env, io, process};
 
-use args::{Args, Refusal};
+use args::{Args, Command, Refusal};
 use exit::ExitCode;
 
 fn main() -> process::ExitCode {
     let code = match Args::parse(env::args_os().skip(1)) {
         Ok(args) => {
             log::start(args.debug, args.http_dump);
-            run::run(&args)
+            match &args.command {
+                None => run::run(&args),
+                Some(Command::Verify(verify)) => verify::run(&args, verify),
+            }
         }
         Err(Refusal::Information(text)) => {
             render::print(&mut io::stdout(), &text);

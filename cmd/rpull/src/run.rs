@@ -5,7 +5,7 @@ use std::{env, io, time::Duration};
 use containerd::{Session, StoreChoice};
 use oci::Reference;
 use progress::Progress;
-use pull::{Options, Puller, Receipt};
+use pull::{Options, Puller};
 use registry::{Keychain, Registry};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
@@ -26,15 +26,8 @@ const CLEAR_LIMIT: Duration = Duration::from_secs(10);
 
 /// Pulls what `args` asks for.
 pub(crate) fn run(args: &Args) -> ExitCode {
-    raise_file_limit();
     let (progress, plain) = Plain::start();
-    let outcome = prepare(args).and_then(|prepared| {
-        let runtime = tokio::runtime::Runtime::new().map_err(|error| Failure::other("no threads for a pull", &error))?;
-        let outcome = runtime.block_on(pull(args, prepared, progress));
-        // What still runs after a signal (a hash, a write) is not waited for.
-        runtime.shutdown_background();
-        outcome
-    });
+    let outcome = prepare(args).and_then(|prepared| on_threads(pull(args, prepared, progress)));
     match outcome {
         Ok(()) => {
             plain.done();
@@ -46,6 +39,16 @@ pub(crate) fn run(args: &Args) -> ExitCode {
             code
         }
     }
+}
+
+/// Runs `work` on threads of its own.
+pub(crate) fn on_threads<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Runtime::new().map_err(|error| Failure::other("no threads for a pull", &error))?;
+    raise_file_limit();
+    let outcome = runtime.block_on(work);
+    // What still runs after a signal (a hash, a write) is not waited for.
+    runtime.shutdown_background();
+    outcome
 }
 
 /// A blob under way has some files open, a fetched one keeps the one it was proved by: the usual soft limit of 1024 is for programs
@@ -66,32 +69,45 @@ struct Prepared {
 fn prepare(args: &Args) -> Result<Prepared, Failure> {
     let reference = args.reference().map_err(Failure::from)?;
     let receipt = args.receipt.as_deref().map(ReceiptFile::open).transpose()?;
-    let keychain = login::keychain(args).map_err(|error| Failure {
+    Ok(Prepared { reference, keychain: keychain(args)?, receipt })
+}
+
+/// Who we are for the registry; asks for a password where one is missing.
+pub(crate) fn keychain(args: &Args) -> Result<Keychain, Failure> {
+    login::keychain(args).map_err(|error| Failure {
         code: ExitCode::Usage,
         message: report::chain(&error),
         hint: Some(error.hint()),
-    })?;
-    Ok(Prepared { reference, keychain, receipt })
+    })
 }
 
 async fn pull(args: &Args, prepared: Prepared, progress: Progress) -> Result<(), Failure> {
     let Prepared { reference, keychain, receipt } = prepared;
-    let session = Session::connect(&args.address, args.namespace.clone(), args.connect_timeout())
-        .await
-        .map_err(|error| Failure::from(pull::Error::from(error)))?;
-    let registry = Registry::new(registry_options(args), keychain).map_err(|error| Failure::from(pull::Error::from(error)))?;
-    let Tuned { limits, retry, .. } = args.tuned();
-    let engine = Engine::new(limits, retry, progress.clone());
-    let puller = Puller::new(session, registry, engine, options(args), progress);
-    let done = supervise(args, &puller, &reference).await?;
+    let puller = puller(args, keychain, progress).await?;
+    let done = supervise(args, &puller, puller.pull(&reference)).await?;
     match receipt {
         Some(file) => file.write(&done),
         None => Ok(()),
     }
 }
 
-/// Waits for the pull, a signal, or the limit the user set. Whatever ends it, no unfinished snapshot of ours stays.
-async fn supervise(args: &Args, puller: &Puller, reference: &Reference) -> Result<Receipt, Failure> {
+/// Wires the parts together; containerd answers by then.
+pub(crate) async fn puller(args: &Args, keychain: Keychain, progress: Progress) -> Result<Puller, Failure> {
+    let session = Session::connect(&args.address, args.namespace.clone(), args.connect_timeout())
+        .await
+        .map_err(|error| Failure::from(pull::Error::from(error)))?;
+    let registry = Registry::new(registry_options(args), keychain).map_err(|error| Failure::from(pull::Error::from(error)))?;
+    let Tuned { limits, retry, .. } = args.tuned();
+    let engine = Engine::new(limits, retry, progress.clone());
+    Ok(Puller::new(session, registry, engine, options(args), progress))
+}
+
+/// Waits for the puller's work, a signal, or the limit the user set. Whatever ends it, no unfinished snapshot of ours stays.
+pub(crate) async fn supervise<T>(
+    args: &Args,
+    puller: &Puller,
+    work: impl Future<Output = Result<T, pull::Error>>,
+) -> Result<T, Failure> {
     let no_signals = |error| Failure::other("signals cannot be watched", &error);
     let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
@@ -101,7 +117,7 @@ async fn supervise(args: &Args, puller: &Puller, reference: &Reference) -> Resul
             None => std::future::pending().await,
         }
     };
-    let mut pulling = Box::pin(puller.pull(reference));
+    let mut pulling = Box::pin(work);
     let stopped = tokio::select! {
         outcome = &mut pulling => return outcome.map_err(Failure::from),
         _ = interrupt.recv() => Failure::stopped(ExitCode::Interrupted, "interrupted"),

@@ -21,18 +21,24 @@ use crate::exit;
     version,
     about = "Pull an overlaybd image into containerd, whole or not at all.",
     after_help = exit::TABLE,
-    override_usage = "rpull [FLAGS] REF",
+    override_usage = "rpull [FLAGS] REF\n       rpull verify [FLAGS] REF...",
     args_override_self = true,
     disable_help_flag = true,
-    disable_version_flag = true
+    disable_help_subcommand = true,
+    disable_version_flag = true,
+    propagate_version = true
 )]
 pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+
     /// Image to pull: HOST[:PORT]/REPOSITORY[:TAG][@DIGEST]; without a registry or a tag as Docker reads it
     #[arg(value_name = "REF")]
     pub(super) references: Vec<String>,
 
     /// Socket of containerd
     #[arg(
+        global = true,
         help_heading = "containerd",
         short,
         long,
@@ -44,6 +50,7 @@ pub(crate) struct Args {
 
     /// Namespace of the image in containerd
     #[arg(
+        global = true,
         help_heading = "containerd",
         short,
         long,
@@ -55,6 +62,7 @@ pub(crate) struct Args {
 
     /// Snapshotter, by containerd's name for it
     #[arg(
+        global = true,
         help_heading = "containerd",
         long,
         value_name = "NAME",
@@ -65,7 +73,7 @@ pub(crate) struct Args {
     pub(crate) snapshotter: String,
 
     /// Time limit for connecting to containerd, 0 for 10s
-    #[arg(help_heading = "containerd", long, value_name = "DURATION", default_value = "0", value_parser = value::duration)]
+    #[arg(global = true, help_heading = "containerd", long, value_name = "DURATION", default_value = "0", value_parser = value::duration)]
     pub(super) connect_timeout: Duration,
 
     /// Label of the image record, KEY=VALUE; may be repeated
@@ -75,6 +83,7 @@ pub(crate) struct Args {
     /// How blobs become content: as hard links into the content store (direct), through containerd's API (api), or as hard
     /// links where the store can be reached (auto)
     #[arg(
+        global = true,
         help_heading = "containerd",
         long,
         value_enum,
@@ -85,43 +94,43 @@ pub(crate) struct Args {
     pub(crate) store: Store,
 
     /// Do not verify TLS certificates
-    #[arg(help_heading = "Registry", short = 'k', long)]
+    #[arg(global = true, help_heading = "Registry", short = 'k', long)]
     pub(crate) skip_verify: bool,
 
     /// Speak HTTP without TLS
-    #[arg(help_heading = "Registry", long)]
+    #[arg(global = true, help_heading = "Registry", long)]
     pub(crate) plain_http: bool,
 
     /// User at the registry; without a password it is asked for
-    #[arg(help_heading = "Registry", short, long, value_name = "USER[:PASSWORD]")]
+    #[arg(global = true, help_heading = "Registry", short, long, value_name = "USER[:PASSWORD]")]
     pub(crate) user: Option<String>,
 
     /// Read the password of --user from standard input
-    #[arg(help_heading = "Registry", long)]
+    #[arg(global = true, help_heading = "Registry", long)]
     pub(crate) password_stdin: bool,
 
     /// Refresh or identity token, used when there is no user
-    #[arg(help_heading = "Registry", long, value_name = "TOKEN")]
+    #[arg(global = true, help_heading = "Registry", long, value_name = "TOKEN")]
     pub(crate) refresh: Option<String>,
 
     /// Directory of hosts.toml files and certificates; /etc/containerd/certs.d, then /etc/docker/certs.d when not given
-    #[arg(help_heading = "Registry", long, value_name = "DIR", value_parser = path())]
+    #[arg(global = true, help_heading = "Registry", long, value_name = "DIR", value_parser = path())]
     pub(crate) hosts_dir: Option<PathBuf>,
 
     /// Certificates to trust, instead of the system's
-    #[arg(help_heading = "Registry", long, value_name = "FILE", value_parser = path())]
+    #[arg(global = true, help_heading = "Registry", long, value_name = "FILE", value_parser = path())]
     pub(crate) tlscacert: Option<PathBuf>,
 
     /// Client certificate
-    #[arg(help_heading = "Registry", long, value_name = "FILE", value_parser = path())]
+    #[arg(global = true, help_heading = "Registry", long, value_name = "FILE", value_parser = path())]
     pub(super) tlscert: Option<PathBuf>,
 
     /// Key of the client certificate
-    #[arg(help_heading = "Registry", long, value_name = "FILE", value_parser = path())]
+    #[arg(global = true, help_heading = "Registry", long, value_name = "FILE", value_parser = path())]
     pub(super) tlskey: Option<PathBuf>,
 
     /// Platform to choose, OS/ARCH[/VARIANT]; this machine's when not given
-    #[arg(help_heading = "Pull", long)]
+    #[arg(global = true, help_heading = "Pull", long)]
     pub(crate) platform: Option<Platform>,
 
     /// Leave the layers in the registry, to be read from there when they are needed
@@ -133,31 +142,31 @@ pub(crate) struct Args {
     pub(super) download_blobs: bool,
 
     /// Time limit for the whole pull, 0 for none
-    #[arg(help_heading = "Pull", long, value_name = "DURATION", default_value = "0", value_parser = value::duration)]
+    #[arg(global = true, help_heading = "Pull", long, value_name = "DURATION", default_value = "0", value_parser = value::duration)]
     pub(super) timeout: Duration,
 
     /// Connections at once
-    #[arg(help_heading = "Pull", long, value_name = "N", default_value = "32")]
+    #[arg(global = true, help_heading = "Pull", long, value_name = "N", default_value = "32")]
     pub(crate) max_connections: NonZeroUsize,
 
     /// Bytes asked for at once, with a suffix K, M or G
-    #[arg(help_heading = "Pull", long, value_name = "SIZE", default_value = "8M", value_parser = value::range_size)]
+    #[arg(global = true, help_heading = "Pull", long, value_name = "SIZE", default_value = "8M", value_parser = value::range_size)]
     pub(crate) range_size: NonZeroU64,
 
     /// Numbers of the transfer, KEY=VALUE, see docs/tuning.md; several with commas, may be repeated
-    #[arg(help_heading = "Pull", long, value_name = "KEY=VALUE", value_delimiter = ',', value_parser = tune::setting, hide = true)]
+    #[arg(global = true, help_heading = "Pull", long, value_name = "KEY=VALUE", value_delimiter = ',', value_parser = tune::setting, hide = true)]
     pub(super) tune: Vec<tune::Setting>,
 
     /// Bytes per second for the whole pull, with a suffix K, M or G; 0 for no limit
-    #[arg(help_heading = "Pull", long, value_name = "RATE", default_value = "0", value_parser = value::rate)]
+    #[arg(global = true, help_heading = "Pull", long, value_name = "RATE", default_value = "0", value_parser = value::rate)]
     pub(super) limit_rate: u64,
 
     /// How long to keep what an unfinished pull left in the spool, counted from its last use
-    #[arg(help_heading = "Pull", long, value_name = "DURATION", default_value = "7d", value_parser = value::age)]
+    #[arg(global = true, help_heading = "Pull", long, value_name = "DURATION", default_value = "7d", value_parser = value::age)]
     pub(crate) keep_partial: Duration,
 
     /// Directory for blobs that are not proved yet; beside the content store when not given
-    #[arg(help_heading = "Pull", long, value_name = "DIR", value_parser = path())]
+    #[arg(global = true, help_heading = "Pull", long, value_name = "DIR", value_parser = path())]
     pub(crate) spool_dir: Option<PathBuf>,
 
     /// Write what was done to this file, as JSON
@@ -165,11 +174,11 @@ pub(crate) struct Args {
     pub(crate) receipt: Option<PathBuf>,
 
     /// Show on stderr what is going on
-    #[arg(help_heading = "Output", long)]
+    #[arg(global = true, help_heading = "Output", long)]
     pub(crate) debug: bool,
 
     /// Show requests and answers on stderr, secrets removed
-    #[arg(help_heading = "Output", long)]
+    #[arg(global = true, help_heading = "Output", long)]
     pub(crate) http_dump: bool,
 
     /// Accepted for ctr's sake, where it has no effect on a pull either
@@ -177,12 +186,36 @@ pub(crate) struct Args {
     http_trace: bool,
 
     /// Print help
-    #[arg(help_heading = "Output", short, long, action = clap::ArgAction::Help)]
+    #[arg(global = true, help_heading = "Output", short, long, action = clap::ArgAction::Help)]
     help: Option<bool>,
 
     /// Print version
-    #[arg(help_heading = "Output", short = 'v', visible_short_alias = 'V', long, action = clap::ArgAction::Version)]
+    #[arg(global = true, help_heading = "Output", short = 'v', visible_short_alias = 'V', long, action = clap::ArgAction::Version)]
     version: Option<bool>,
+}
+
+/// What to do instead of a pull.
+#[derive(clap::Subcommand)]
+pub(crate) enum Command {
+    /// Look whether images that are here are whole, and mend them
+    Verify(Verify),
+}
+
+/// Looks at images that are already here; asks no registry unless it has to mend one.
+#[derive(clap::Args)]
+#[command(override_usage = "rpull verify [FLAGS] REF...", disable_help_flag = true, disable_version_flag = true)]
+pub(crate) struct Verify {
+    /// Images to look at
+    #[arg(value_name = "REF")]
+    pub(super) references: Vec<String>,
+
+    /// Also unpack compressed layers, and compare what comes out with the image's config
+    #[arg(help_heading = "Verify", long)]
+    pub(crate) deep: bool,
+
+    /// Mend what is damaged: from what is on this machine, and only what is not from the registry
+    #[arg(help_heading = "Verify", long)]
+    pub(crate) repair: bool,
 }
 
 /// Which way blobs become content of containerd.

@@ -3,7 +3,8 @@
 //!
 //! Every flag comes out as `--long` or `--long=value`; an unknown one as `--word`, for clap to refuse by name. The rules (Go's
 //! `flag`, `parseOne`): one dash is as good as two; a flag that takes a value takes the next word, whatever it looks like; a
-//! switch takes a value only behind `=`; `--` ends the flags. Other than in Go, flags may follow the reference.
+//! switch takes a value only behind `=`; `--` ends the flags. Other than in Go, flags may follow the reference, and those that
+//! every command has may stand before its name or behind it.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -22,31 +23,68 @@ pub(super) struct NotBoolean {
 }
 
 /// Rewrites `arguments` (without the program's name) for `command`, whose flags it looks up by long name, short name and
-/// alias.
+/// alias. The first plain word may name a command of its own. Out come the flags, in the order given, then `--` and the words,
+/// so that no later word is taken for a command.
 pub(super) fn rewrite(command: &Command, arguments: impl IntoIterator<Item = OsString>) -> Result<Vec<OsString>, NotBoolean> {
     let mut arguments = arguments.into_iter();
-    let mut rewritten: Vec<OsString> = Vec::new();
+    let mut chosen: Option<&Command> = None;
+    let (mut strange, mut flags, mut words) = (Vec::new(), Vec::new(), Vec::new());
     while let Some(argument) = arguments.next() {
         if argument == "--" {
-            rewritten.push(argument);
-            rewritten.extend(arguments);
+            words.extend(arguments);
             break;
         }
         let Some((word, value)) = split(&argument) else {
-            rewritten.push(argument);
+            let named = command.find_subcommand(&argument).filter(|_| chosen.is_none() && words.is_empty());
+            if named.is_some() {
+                chosen = named;
+            } else if argument.as_bytes().starts_with(b"-") && argument != "-" {
+                flags.push(argument);
+            } else {
+                words.push(argument);
+            }
             continue;
         };
-        match word.to_str().and_then(|word| find(command, word)) {
-            None => rewritten.push(long(unknown(word), None)),
-            Some((name, Kind::Switch)) => set_switch(&mut rewritten, name, value)?,
-            Some((name, Kind::Value)) => match value.map(OsStr::to_owned).or_else(|| arguments.next()) {
-                Some(value) => rewritten.push(long(OsStr::new(name), Some(&value))),
-                None => rewritten.push(long(OsStr::new(name), None)),
-            },
-            Some((name, Kind::Other)) => rewritten.push(long(OsStr::new(name), value)),
+        match word.to_str().and_then(|word| find(chosen.unwrap_or(command), word)) {
+            // What is no flag where it stands must not become one behind the command's name.
+            None if chosen.is_none() => strange.push(long(unknown(word), None)),
+            None => flags.push(long(unknown(word), None)),
+            Some((name, Kind::Switch)) => set_switch(&mut flags, name, value)?,
+            Some((name, Kind::Value)) => {
+                let Some(value) = value.map(OsStr::to_owned).or_else(|| arguments.next()) else {
+                    // The last word. It is refused for its missing value, which nothing else must become.
+                    let flag = long(OsStr::new(name), None);
+                    let owner = chosen.filter(|_| !is_for_every_command(command, &flag));
+                    return Ok(owner.map(|owner| owner.get_name().into()).into_iter().chain([flag]).collect());
+                };
+                flags.push(long(OsStr::new(name), Some(&value)));
+            }
+            Some((name, Kind::Other)) => flags.push(long(OsStr::new(name), value)),
         }
     }
+    let mut rewritten = strange;
+    match chosen {
+        None => rewritten.extend(flags),
+        Some(chosen) => {
+            let (every, own): (Vec<_>, Vec<_>) = flags.into_iter().partition(|flag| is_for_every_command(command, flag));
+            rewritten.extend(every.into_iter().chain([chosen.get_name().into()]).chain(own));
+        }
+    }
+    if !words.is_empty() {
+        rewritten.push("--".into());
+        rewritten.extend(words);
+    }
     Ok(rewritten)
+}
+
+/// A rewritten flag of `command` that its commands have too, and that has its value from before their name. `--help` is not one:
+/// the help asked for is that of the command.
+fn is_for_every_command(command: &Command, flag: &OsStr) -> bool {
+    let Some((word, _)) = split(flag) else { return false };
+    command.get_arguments().any(|arg| {
+        let with_value = matches!(arg.get_action(), ArgAction::SetTrue | ArgAction::Set | ArgAction::Append);
+        arg.is_global_set() && with_value && arg.get_long().is_some_and(|name| word == name)
+    })
 }
 
 /// What a flag does with a value.

@@ -191,3 +191,32 @@ fn what_cannot_be_followed_is_refused_with_a_hint() {
 fn switches_that_are_off_contradict_nobody() {
     assert!(good(&["--lazy", "--download-blobs=false"]).lazy);
 }
+
+#[test]
+fn verify_takes_several_images_and_the_flags_of_a_pull_that_it_needs() {
+    for line in ["-n k8s.io verify --deep r/a:1 r/b:1", "verify r/a:1 -deep r/b:1 -namespace=k8s.io"] {
+        let args = parse(&line.split(' ').collect::<Vec<_>>()).unwrap_or_else(|refusal| panic!("{line}: {refusal:?}"));
+        let Some(Command::Verify(verify)) = &args.command else { panic!("{line}: a pull") };
+        assert_eq!((args.namespace.as_str(), verify.deep, verify.repair), ("k8s.io", true, false), "{line}");
+        let names: Vec<_> = verify.references().unwrap().iter().map(|reference| reference.name().to_owned()).collect();
+        assert_eq!(names, ["r/a:1", "r/b:1"], "{line}");
+    }
+}
+
+#[test]
+fn an_image_called_verify_has_a_longer_name_too() {
+    for arguments in [&["verify:latest"][..], &["docker.io/library/verify"], &["--", "verify"]] {
+        let args = parse(arguments).unwrap_or_else(|refusal| panic!("{refusal:?}"));
+        assert!(args.command.is_none());
+        assert_eq!(args.reference().unwrap().name(), "docker.io/library/verify:latest");
+    }
+}
+
+#[test]
+fn verify_refuses_what_only_a_pull_has() {
+    for arguments in [&["verify", "--lazy", "r/a:1"][..], &["verify", "--receipt", "f", "r/a:1"]] {
+        assert!(usage(arguments).0.contains("unexpected argument"), "{arguments:?}");
+    }
+    assert_eq!(usage(&["verify"]).0, "no image reference given");
+    assert!(usage(&["--deep", "r/a:1"]).0.contains("unexpected argument '--deep'"));
+}

@@ -53,9 +53,19 @@ impl Plain {
         (progress, Self { lines, writer })
     }
 
+    /// A line of a result.
+    pub(crate) fn out(&self, text: String) {
+        let _ = self.lines.send(Line::Out(text));
+    }
+
+    /// What a failure has to say, in its place among the results.
+    pub(crate) fn err(&self, text: String) {
+        let _ = self.lines.send(Line::Err(text));
+    }
+
     /// Says `done` and waits until everything is written.
     pub(crate) fn done(self) {
-        let _ = self.lines.send(Line::Out("done".to_owned()));
+        self.out("done".to_owned());
         self.end();
     }
 

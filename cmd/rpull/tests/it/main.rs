@@ -22,6 +22,7 @@ mod space;
 mod stage;
 mod stop;
 mod store_choice;
+mod verify;
 mod what_is_here;
 
 use std::{

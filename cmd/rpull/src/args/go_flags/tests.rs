@@ -40,10 +40,10 @@ fn every_rule_of_go() {
         ("--user -x:y", "--user=-x:y"),
         ("-u -x:y", "--user=-x:y"),
         ("--user --debug", "--user=--debug"),
-        ("--user -- r/a:1", "--user=-- r/a:1"),
-        ("--user - r/a:1", "--user=- r/a:1"),
-        ("--user \"\" r/a:1", "--user= r/a:1"),
-        ("--user= r/a:1", "--user= r/a:1"),
+        ("--user -- r/a:1", "--user=-- -- r/a:1"),
+        ("--user - r/a:1", "--user=- -- r/a:1"),
+        ("--user \"\" r/a:1", "--user= -- r/a:1"),
+        ("--user= -- r/a:1", "--user= -- r/a:1"),
         ("--label a=b=c", "--label=a=b=c"),
         ("--label=a=b", "--label=a=b"),
         ("-label -namespace", "--label=-namespace"),
@@ -51,7 +51,7 @@ fn every_rule_of_go() {
         // Values are not rewritten, nor is what follows.
         ("-user -debug -debug", "--user=-debug --debug"),
         // A switch takes a value only behind `=`, in the spellings of ParseBool; the last one wins.
-        ("--debug true", "--debug true"),
+        ("--debug true", "--debug -- true"),
         ("--debug=true", "--debug"),
         ("-k=1", "--skip-verify"),
         ("-k=t --debug=T", "--skip-verify --debug"),
@@ -61,15 +61,28 @@ fn every_rule_of_go() {
         ("--debug=F -k=FALSE --lazy=False", ""),
         ("--debug --debug", "--debug"),
         ("--debug --debug=false", ""),
-        ("--debug=false r/a:1 -debug", "r/a:1 --debug"),
+        ("--debug=false r/a:1 -debug", "--debug -- r/a:1"),
         ("--label=--debug --debug=false", "--label=--debug"),
         // `--` ends the flags.
         ("--debug -- -r/a:1 --debug=false", "--debug -- -r/a:1 --debug=false"),
         ("-- --user", "-- --user"),
         // Other than in Go, flags may follow the reference.
-        ("r/a:1 -n x", "r/a:1 --namespace=x"),
+        ("r/a:1 -n x", "--namespace=x -- r/a:1"),
+        // The first word may be a command; flags that every command has may stand on either side of it.
+        ("verify r/a:1", "verify -- r/a:1"),
+        ("-n x verify -deep -k r/a:1 r/b:1", "--namespace=x --skip-verify verify --deep -- r/a:1 r/b:1"),
+        ("verify --deep --deep=false -debug -h", "--debug verify --help"),
+        ("verify --lazy", "verify --lazy"),
+        ("--lazy verify r/a:1", "verify --lazy -- r/a:1"),
+        ("--deep=0 -n x verify", "--deep --namespace=x verify"),
+        ("--user verify verify", "--user=verify verify"),
+        ("verify verify", "verify -- verify"),
+        ("verify r/a:1 -n", "--namespace"),
+        ("r/a:1 verify", "-- r/a:1 verify"),
+        ("-- verify", "-- verify"),
+        ("--deep r/a:1", "--deep -- r/a:1"),
         // Nothing is guessed: a word that is no flag is refused whole, never as letters.
-        ("-namespce k8s.io", "--namespce k8s.io"),
+        ("-namespce k8s.io", "--namespce -- k8s.io"),
         ("-kn", "--kn"),
         ("-nk8s.io", "--nk8s.io"),
         ("-x", "--x"),
@@ -79,8 +92,8 @@ fn every_rule_of_go() {
         ("---debug", "---debug"),
         ("-=x", "-=x"),
         ("--=x", "--=x"),
-        ("-", "-"),
-        ("\"\"", "\"\""),
+        ("-", "-- -"),
+        ("\"\"", "-- \"\""),
     ] {
         assert_eq!(rewritten(line), Ok(words(expected)), "{line}");
     }
@@ -109,7 +122,7 @@ proptest::proptest! {
 
     /// Written out, nothing is left to rewrite.
     #[test]
-    fn rewriting_twice_changes_nothing(line in proptest::collection::vec("-{0,2}(debug|k|n|user|label|x|r/a)(=true|=0|=-k)?", 0..8)) {
+    fn rewriting_twice_changes_nothing(line in proptest::collection::vec("-{0,2}(debug|k|n|user|x|r/a|verify|deep)(=true|=0|=-k)?", 0..8)) {
         if let Ok(once) = rewrite(&command(), line.iter().map(OsString::from)) {
             proptest::prop_assert_eq!(rewrite(&command(), once.clone()), Ok(once));
         }
