@@ -36,7 +36,12 @@ impl<'a> Trust<'a> {
         self.tries += 1;
         let names: Vec<_> = served.iter().map(|host| self.repository.host_name(*host)).collect();
         let names = if names.is_empty() { "an earlier run".to_owned() } else { names.join(" and ") };
-        let corrupt = || Error::Corrupt { expected: blob, actual, hosts: names.clone(), others: self.warnings.clone() };
+        let corrupt = || {
+            // What came from the same hosts before is the same once more.
+            let said = format!("{names}: ");
+            let others = self.warnings.iter().filter(|warning| !warning.starts_with(&said)).cloned().collect();
+            Error::Corrupt { expected: blob, actual, hosts: names.clone(), others }
+        };
         let alone = served.len() == 1 && !std::mem::take(&mut self.resumed);
         let outcome = match served.first() {
             Some(_) if alone && self.hosts.len() == 1 && self.tries > 1 => return Err(corrupt()),

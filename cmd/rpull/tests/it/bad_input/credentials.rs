@@ -202,9 +202,10 @@ fn short_lived(most: Option<u64>) -> Arc<TokenServer> {
     Arc::new(TokenServer::start(rules))
 }
 
-fn at_leisure(reference: &str) -> [String; 5] {
+/// In ranges small enough that some begin when the first token has ended.
+fn at_leisure(reference: &str) -> [String; 7] {
     let user = format!("{}:{}", TokenServer::USER, TokenServer::PASSWORD);
-    ["--limit-rate", "3M", "--user", &user, reference].map(str::to_owned)
+    ["--limit-rate", "3M", "--range-size", "256K", "--user", &user, reference].map(str::to_owned)
 }
 
 #[test]

@@ -31,7 +31,7 @@ fn a_layer_that_the_registry_damaged_is_refused_and_the_good_ones_are_kept() {
                 &["--store", store],
                 6,
                 &format!(
-                    "rpull: warning: blob {0} arrived with digest {1}, fetching it once more\n\
+                    "rpull: warning: {host}: blob {0} arrived with digest {1}, fetched once more\n\
                      rpull: blob {0} from {host} has digest {1}\n\
                      hint: the registry or a cache before it holds a damaged blob; push the image again\n",
                     bad.digest,
