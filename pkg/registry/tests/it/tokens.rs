@@ -104,6 +104,23 @@ async fn registry_with(token: impl Fn(&str) -> Vec<u8> + Send + Sync + 'static) 
     .await
 }
 
+/// As Quay, Docker Hub, GAR, Artifactory, Harbor and ACR word them.
+#[tokio::test]
+async fn the_answers_of_known_token_servers_are_taken() {
+    for answered in [
+        r#"{"token":"good"}"#,
+        r#"{"token":"good","access_token":"good","expires_in":300,"issued_at":"2026-11-28T08:00:00Z"}"#,
+        r#"{"token":"good","expires_in":3600,"issued_at":"2026-11-28T08:00:00.123456789Z"}"#,
+        r#"{"token":"good","expires_in":3600}"#,
+        r#"{"token":"good","access_token":"","expires_in":1800,"issued_at":"2026-11-28T08:00:00Z"}"#,
+        r#"{"access_token":"good"}"#,
+    ] {
+        let server = registry_with(move |_| answer("200 OK", &[], answered.as_bytes())).await;
+        let resolved = repository(&server.host, plain(), Credentials::Anonymous).resolve().await;
+        assert!(resolved.is_ok(), "{answered}: {resolved:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_refresh_token_is_posted_and_buys_an_access_token() {
     let server = registry_with(|request| {
