@@ -2,7 +2,9 @@
 
 mod flags;
 mod go_flags;
+mod images;
 mod refusal;
+mod screen;
 mod tune;
 mod value;
 
@@ -28,7 +30,7 @@ pub(crate) use self::{
 const CONTAINERDS_SNAPSHOTTER: &str = "overlayfs";
 /// What containerd's client takes when nobody sets a limit (reference 1.1).
 const CONTAINERDS_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-const USAGE: &str = "rpull [FLAGS] REF, for example rpull registry.example/app:1";
+const USAGE: &str = "rpull [FLAGS] REF..., for example rpull registry.example/app:1";
 const VERIFY_USAGE: &str = "rpull verify [FLAGS] REF..., for example rpull verify registry.example/app:1";
 
 impl Args {
@@ -51,14 +53,12 @@ impl Args {
         Ok(args)
     }
 
-    /// The one image to pull.
-    pub(crate) fn reference(&self) -> Result<Reference, Refusal> {
-        let [text] = self.references.as_slice() else {
-            let message =
-                if self.references.is_empty() { "no image reference given" } else { "more than one image reference given" };
-            return Err(Refusal::usage(message, USAGE));
-        };
-        text.parse::<Reference>().map_err(|error| Refusal::from_oci(&error))
+    /// The images named on the command line; none only where a file names them.
+    pub(crate) fn references(&self) -> Result<Vec<Reference>, Refusal> {
+        if self.references.is_empty() && self.images.from_file.is_none() {
+            return Err(Refusal::usage("no image reference given", USAGE));
+        }
+        parse_all(&self.references)
     }
 
     /// Limit of the whole pull.
@@ -101,7 +101,8 @@ impl Args {
             text.take_if(|text| text.is_empty());
         }
         let files = [&mut self.tlscacert, &mut self.tlscert, &mut self.tlskey, &mut self.receipt];
-        for path in files.into_iter().chain([&mut self.hosts_dir, &mut self.spool_dir]) {
+        let others = [&mut self.hosts_dir, &mut self.spool_dir, &mut self.images.from_file];
+        for path in files.into_iter().chain(others) {
             path.take_if(|path| path.as_os_str().is_empty());
         }
         if self.snapshotter.is_empty() {
@@ -112,7 +113,7 @@ impl Args {
     /// What no single flag can know.
     fn check(&self) -> Result<(), Refusal> {
         match &self.command {
-            None => drop(self.reference()?),
+            None => drop(self.references()?),
             Some(Command::Verify(verify)) => drop(verify.references()?),
         }
         if self.address.is_empty() {
@@ -135,6 +136,7 @@ impl Args {
             (None, Some(_)) => return Err(Refusal::usage("--tlskey without --tlscert", "give the certificate of the key too")),
             _ => {}
         }
+        self.images.check(self.password_stdin)?;
         if self.lazy && self.download_blobs {
             return Err(Refusal::usage("--lazy and --download-blobs contradict each other", "leave one of them out"));
         }
@@ -148,9 +150,12 @@ impl Verify {
         if self.references.is_empty() {
             return Err(Refusal::usage("no image reference given", VERIFY_USAGE));
         }
-        let parsed = self.references.iter().map(|text| text.parse::<Reference>().map_err(|error| Refusal::from_oci(&error)));
-        parsed.collect()
+        parse_all(&self.references)
     }
+}
+
+fn parse_all(texts: &[String]) -> Result<Vec<Reference>, Refusal> {
+    texts.iter().map(|text| text.parse::<Reference>().map_err(|error| Refusal::from_oci(&error))).collect()
 }
 
 #[cfg(test)]

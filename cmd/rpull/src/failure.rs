@@ -23,6 +23,14 @@ impl Failure {
         Self { code, message: message.to_owned(), hint: Some(hint) }
     }
 
+    /// Names the image where the message does not.
+    pub(crate) fn of(mut self, image: &str) -> Self {
+        if !self.message.contains(image) {
+            self.message = format!("{image}: {}", self.message);
+        }
+        self
+    }
+
     pub(crate) fn leaving(mut self, what: &str) -> Self {
         self.message = format!("{}; unfinished snapshots may be left: {what}", self.message);
         self

@@ -6,6 +6,7 @@ mod args;
 mod exit;
 mod failure;
 mod hosts_dirs;
+mod images;
 mod log;
 mod login;
 mod receipt;

@@ -46,17 +46,19 @@ impl ReceiptFile {
         Ok(Self { path: path.to_owned(), target })
     }
 
-    pub(crate) fn write(self, receipt: &Receipt) -> Result<(), Failure> {
+    /// One object, or an array of them where `several` images were asked for. Nothing where none was pulled.
+    pub(crate) fn write(self, receipts: &[Receipt], several: bool) -> Result<(), Failure> {
         let Self { path, target } = self;
         let written = match target {
-            Target::Device(mut file) => write(&mut file, receipt),
-            Target::Rename(mut file) => write(&mut file, receipt)
+            _ if receipts.is_empty() => return Ok(()),
+            Target::Device(mut file) => write(&mut file, receipts, several),
+            Target::Rename(mut file) => write(&mut file, receipts, several)
                 .and_then(|()| file.as_file().sync_all())
                 .and_then(|()| file.persist(&path).map(drop).map_err(|error| error.error)),
         };
         written.map_err(|error| Failure {
             code: ExitCode::Disk,
-            message: format!("the image is whole, but its receipt {} could not be written: {error}", path.display()),
+            message: format!("what was pulled is whole, but its receipt {} could not be written: {error}", path.display()),
             hint: Some("run rpull again: it only writes the receipt then".to_owned()),
         })
     }
@@ -68,8 +70,11 @@ fn plain(error: &io::Error) -> String {
     text.split_once(" at path \"").map_or(text.as_str(), |(why, _)| why).to_owned()
 }
 
-fn write(file: &mut impl Write, receipt: &Receipt) -> io::Result<()> {
-    serde_json::to_writer_pretty(&mut *file, receipt)?;
+fn write(file: &mut impl Write, receipts: &[Receipt], several: bool) -> io::Result<()> {
+    match receipts {
+        [receipt] if !several => serde_json::to_writer_pretty(&mut *file, receipt)?,
+        _ => serde_json::to_writer_pretty(&mut *file, receipts)?,
+    }
     file.write_all(b"\n")?;
     file.flush()
 }

@@ -1,56 +1,181 @@
-//! What a person sees of a pull, made from [`progress`] events. stdout has progress and results, stderr warnings and errors.
+//! What a person or a script sees of a pull, made from [`progress`] events. stdout has progress and results, stderr warnings and
+//! errors.
+//!
+//! A [`Screen`] is what the run talks to. It hands everything to a thread of its own, which draws: a terminal that is stopped, or a
+//! pipe that nobody reads, never holds up a transfer.
 
+mod board;
 mod plain;
+mod quiet;
+mod text;
 
-pub(crate) use plain::Plain;
+use std::{
+    io,
+    sync::{
+        Arc,
+        mpsc::{self, Receiver, RecvTimeoutError, Sender},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
 
-use std::io;
+use progress::{Event, Progress};
+use tokio::time::Instant;
 
-/// Writes and flushes. A reader that went away (`| head -1`) does not make a pull fail: errors are dropped. The Rust runtime
-/// ignores SIGPIPE, so that nothing ends the program either.
-pub(crate) fn print(out: &mut impl io::Write, text: &str) {
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+use crate::{failure::Failure, report};
+use plain::Plain;
+use quiet::Quiet;
+pub(crate) use text::print;
+
+/// Which way to draw.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Kind {
+    /// Lines.
+    Plain,
+    /// `done`.
+    Quiet,
 }
 
-/// Bytes as people read them: one decimal, units of 1024, as `ctr` has them.
-fn size(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
-    if bytes < 1024 {
-        return format!("{bytes} B");
+/// What the run talks to.
+pub(crate) struct Screen {
+    told: Sender<Told>,
+    drawing: JoinHandle<()>,
+}
+
+/// What a screen is told.
+pub(crate) enum Told {
+    /// Something happened, where it is known to which image.
+    Event { image: Option<Arc<str>>, event: Event },
+    /// A line of a result.
+    Line(String),
+    /// One of several images is whole.
+    Pulled { image: String },
+    /// Something failed, and the rest goes on.
+    Failed(Failure),
+    /// The pull is over.
+    Ended(Result<Summary, Failure>),
+    /// Nothing more will be told.
+    Closed,
+}
+
+/// A pull that ended well.
+pub(crate) struct Summary {
+    /// Images that were pulled.
+    pub(crate) images: usize,
+    /// Layer bytes that came over the network.
+    pub(crate) fetched: u64,
+}
+
+/// A way to draw.
+trait Draw: Send {
+    /// Time between two [`Draw::tick`]s.
+    fn beat(&self) -> Option<Duration> {
+        None
     }
-    #[expect(clippy::cast_precision_loss, reason = "one decimal is shown")]
-    let mut value = bytes as f64 / 1024.0;
-    let mut unit = 0;
-    // Not 1024: 1023.96 would be shown as `1024.0`.
-    while value >= 1023.95 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
-        unit += 1;
+
+    /// `now` counts from the start of the run.
+    fn hear(&mut self, now: Duration, told: Told, streams: &mut Streams<'_>);
+
+    /// A beat has passed.
+    fn tick(&mut self, _now: Duration, _streams: &mut Streams<'_>) {}
+}
+
+/// Where lines go.
+struct Streams<'a> {
+    out: &'a mut dyn io::Write,
+    err: &'a mut dyn io::Write,
+}
+
+impl Streams<'_> {
+    /// Progress and results.
+    fn line(&mut self, text: &str) {
+        print(self.out, &format!("{text}\n"));
     }
-    format!("{value:.1} {}", UNITS[unit])
+
+    fn warning(&mut self, text: &str) {
+        print(self.err, &format!("rpull: warning: {}\n", report::one_line(text)));
+    }
+
+    fn failure(&mut self, failure: &Failure) {
+        report::failure(self.err, &failure.message, failure.hint.as_deref());
+    }
+}
+
+impl Screen {
+    /// A handle for those who move bytes, and what must be told how it ended. `several` images may be under way at once.
+    pub(crate) fn start(kind: Kind, several: bool) -> (Progress, Self) {
+        let (told, receiver) = mpsc::channel();
+        let sender = told.clone();
+        let progress = Progress::new(move |image, event| {
+            let _ = sender.send(Told::Event { image: image.cloned(), event: event.clone() });
+        });
+        let mut drawing: Box<dyn Draw> = match kind {
+            Kind::Plain => Box::new(Plain::new(several)),
+            Kind::Quiet => Box::new(Quiet),
+        };
+        let drawing = thread::spawn(move || {
+            let (mut out, mut err) = (io::stdout(), io::stderr());
+            draw(&receiver, drawing.as_mut(), &mut Streams { out: &mut out, err: &mut err });
+        });
+        (progress, Self { told, drawing })
+    }
+
+    /// A line of a result.
+    pub(crate) fn line(&self, text: String) {
+        self.tell(Told::Line(text));
+    }
+
+    /// One of several images is whole.
+    pub(crate) fn pulled(&self, image: &str) {
+        self.tell(Told::Pulled { image: image.to_owned() });
+    }
+
+    /// A failure in its place among the results; the rest goes on.
+    pub(crate) fn failed(&self, failure: Failure) {
+        self.tell(Told::Failed(failure));
+    }
+
+    /// Says how the pull ended and waits until everything is written.
+    pub(crate) fn end(self, outcome: Result<Summary, Failure>) {
+        self.tell(Told::Ended(outcome));
+        self.close();
+    }
+
+    /// Waits until everything is written.
+    pub(crate) fn close(self) {
+        self.tell(Told::Closed);
+        let _ = self.drawing.join();
+    }
+
+    fn tell(&self, told: Told) {
+        // A thread that is gone has nobody to draw for.
+        let _ = self.told.send(told);
+    }
+}
+
+/// Draws what comes, and in between at every beat.
+fn draw(told: &Receiver<Told>, drawing: &mut dyn Draw, streams: &mut Streams<'_>) {
+    /// Nothing is drawn by itself.
+    const LONG: Duration = Duration::from_secs(3600);
+    let started = Instant::now();
+    let beat = drawing.beat();
+    let mut next = beat.unwrap_or(LONG);
+    loop {
+        let heard = told.recv_timeout(next.saturating_sub(started.elapsed()));
+        let now = started.elapsed();
+        match heard {
+            Ok(Told::Closed) | Err(RecvTimeoutError::Disconnected) => return,
+            Ok(told) => drawing.hear(now, told, streams),
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        if now >= next {
+            if beat.is_some() {
+                drawing.tick(now, streams);
+            }
+            next = now + beat.unwrap_or(LONG);
+        }
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_have_one_decimal_and_units_of_1024() {
-        for (bytes, text) in [
-            (0, "0 B"),
-            (1023, "1023 B"),
-            (1024, "1.0 KiB"),
-            (4_739_584, "4.5 MiB"),
-            ((1 << 30) - 1, "1.0 GiB"),
-            (1 << 40, "1.0 TiB"),
-        ] {
-            assert_eq!(size(bytes), text);
-        }
-    }
-
-    #[test]
-    fn a_closed_pipe_is_no_failure() {
-        let (reader, mut writer) = io::pipe().unwrap();
-        drop(reader);
-        print(&mut writer, "into the void");
-    }
-}
+mod tests;

@@ -5,7 +5,7 @@ use std::{error::Error, fmt::Write as _, io};
 use crate::render;
 
 /// Prints `rpull: MESSAGE` and `hint: HINT`. A closed stderr is nobody's fault.
-pub(crate) fn failure(out: &mut impl io::Write, message: &str, hint: Option<&str>) {
+pub(crate) fn failure(out: &mut (impl io::Write + ?Sized), message: &str, hint: Option<&str>) {
     let mut text = format!("rpull: {}\n", one_line(message));
     if let Some(hint) = hint {
         writeln!(text, "hint: {}", one_line(hint)).expect("writing to a string does not fail");

@@ -1,9 +1,8 @@
-//! One pull, from the arguments to the exit code: wires the parts, waits for the pull or a signal, says how it ended.
+//! One run, from the arguments to the exit code: wires the parts, waits for the work or a signal, says how it ended.
 
-use std::{env, io, time::Duration};
+use std::{env, time::Duration};
 
 use containerd::{Session, StoreChoice};
-use oci::Reference;
 use progress::Progress;
 use pull::{Options, Puller};
 use registry::{Keychain, Registry};
@@ -15,9 +14,11 @@ use crate::{
     args::{Args, Store, Tuned},
     exit::ExitCode,
     failure::Failure,
-    hosts_dirs, login,
+    hosts_dirs,
+    images::{self, Outcome, Wanted},
+    login,
     receipt::ReceiptFile,
-    render::Plain,
+    render::{Kind, Screen, Summary},
     report,
 };
 
@@ -26,19 +27,14 @@ const CLEAR_LIMIT: Duration = Duration::from_secs(10);
 
 /// Pulls what `args` asks for.
 pub(crate) fn run(args: &Args) -> ExitCode {
-    let (progress, plain) = Plain::start();
-    let outcome = prepare(args).and_then(|prepared| on_threads(pull(args, prepared, progress)));
-    match outcome {
-        Ok(()) => {
-            plain.done();
-            ExitCode::Done
-        }
-        Err(Failure { code, message, hint }) => {
-            plain.end();
-            report::failure(&mut io::stderr(), &message, hint.as_deref());
-            code
-        }
-    }
+    let kind = if args.screen.quiet { Kind::Quiet } else { Kind::Plain };
+    let wanted = Wanted::of(args);
+    let (progress, screen) = Screen::start(kind, wanted.as_ref().is_ok_and(|wanted| wanted.several));
+    let outcome =
+        wanted.and_then(|wanted| prepare(args, wanted)).and_then(|prepared| on_threads(pull(args, prepared, progress, &screen)));
+    let code = outcome.as_ref().map_or_else(|failure| failure.code, |_| ExitCode::Done);
+    screen.end(outcome);
+    code
 }
 
 /// Runs `work` on threads of its own.
@@ -61,15 +57,14 @@ fn raise_file_limit() {
 
 /// What must be found out before anything is asked of anyone.
 struct Prepared {
-    reference: Reference,
+    wanted: Wanted,
     keychain: Keychain,
     receipt: Option<ReceiptFile>,
 }
 
-fn prepare(args: &Args) -> Result<Prepared, Failure> {
-    let reference = args.reference().map_err(Failure::from)?;
+fn prepare(args: &Args, wanted: Wanted) -> Result<Prepared, Failure> {
     let receipt = args.receipt.as_deref().map(ReceiptFile::open).transpose()?;
-    Ok(Prepared { reference, keychain: keychain(args)?, receipt })
+    Ok(Prepared { wanted, keychain: keychain(args)?, receipt })
 }
 
 /// Who we are for the registry; asks for a password where one is missing.
@@ -81,14 +76,13 @@ pub(crate) fn keychain(args: &Args) -> Result<Keychain, Failure> {
     })
 }
 
-async fn pull(args: &Args, prepared: Prepared, progress: Progress) -> Result<(), Failure> {
-    let Prepared { reference, keychain, receipt } = prepared;
-    let puller = puller(args, keychain, progress).await?;
-    let done = supervise(args, &puller, puller.pull(&reference)).await?;
-    match receipt {
-        Some(file) => file.write(&done),
-        None => Ok(()),
-    }
+async fn pull(args: &Args, prepared: Prepared, progress: Progress, screen: &Screen) -> Result<Summary, Failure> {
+    let Prepared { wanted, keychain, receipt } = prepared;
+    let several = wanted.several;
+    let puller = puller(args, keychain, progress.clone()).await?;
+    let Outcome { receipts, result } = Box::pin(images::pull(args, wanted, &puller, &progress, screen)).await?;
+    let written = receipt.map_or(Ok(()), |file| file.write(&receipts, several));
+    result.and_then(|summary| written.map(|()| summary))
 }
 
 /// Wires the parts together; containerd answers by then.
@@ -108,35 +102,70 @@ pub(crate) async fn supervise<T>(
     puller: &Puller,
     work: impl Future<Output = Result<T, pull::Error>>,
 ) -> Result<T, Failure> {
+    let stop = stop(args)?;
+    let mut why = None;
+    match unless_stopped(puller, async { why = Some(stop.await) }, work).await {
+        Ok(done) => Ok(done),
+        Err(End::Failed(failure)) => Err(failure),
+        Err(End::Stopped { left }) => {
+            let stopped = why.expect("it was stopped");
+            Err(if left.is_empty() { stopped } else { stopped.leaving(&left.join(", ")) })
+        }
+    }
+}
+
+/// Waits for a signal, or for the limit the user set.
+pub(crate) fn stop(args: &Args) -> Result<impl Future<Output = Failure>, Failure> {
     let no_signals = |error| Failure::other("signals cannot be watched", &error);
     let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
-    let limit = async {
-        match args.timeout() {
+    let timeout = args.timeout();
+    let limit = async move {
+        match timeout {
             Some(limit) => tokio::time::sleep(limit).await,
             None => std::future::pending().await,
         }
     };
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => Failure::stopped(ExitCode::Interrupted, "interrupted"),
+            _ = terminate.recv() => Failure::stopped(ExitCode::Terminated, "terminated"),
+            () = limit => Failure::stopped(ExitCode::Other, "the time limit of --timeout is over"),
+        }
+    })
+}
+
+/// How the work of one puller ended before it was done.
+pub(crate) enum End {
+    Failed(Failure),
+    /// From outside; snapshots that could not be removed are `left`.
+    Stopped {
+        left: Vec<String>,
+    },
+}
+
+/// Waits for the puller's work, or for `stop`; then no unfinished snapshot of the puller stays.
+pub(crate) async fn unless_stopped<T>(
+    puller: &Puller,
+    stop: impl Future<Output = ()>,
+    work: impl Future<Output = Result<T, pull::Error>>,
+) -> Result<T, End> {
+    let failed = |error| End::Failed(Failure::from(error));
     let mut pulling = Box::pin(work);
-    let stopped = tokio::select! {
-        outcome = &mut pulling => return outcome.map_err(Failure::from),
-        _ = interrupt.recv() => Failure::stopped(ExitCode::Interrupted, "interrupted"),
-        _ = terminate.recv() => Failure::stopped(ExitCode::Terminated, "terminated"),
-        () = limit => Failure::stopped(ExitCode::Other, "the time limit of --timeout is over"),
-    };
+    tokio::select! {
+        outcome = &mut pulling => return outcome.map_err(failed),
+        () = stop => {}
+    }
     // An image that is being published is whole: a few calls more, and the answer is `done`, or the record is taken back.
     if puller.is_publishing()
         && let Ok(outcome) = tokio::time::timeout(CLEAR_LIMIT, &mut pulling).await
     {
-        return outcome.map_err(Failure::from);
+        return outcome.map_err(failed);
     }
     // What it has open is closed before it is cleared away.
     drop(pulling);
-    match tokio::time::timeout(CLEAR_LIMIT, puller.abandon()).await {
-        Ok(left) if left.is_empty() => Err(stopped),
-        Ok(left) => Err(stopped.leaving(&left.join(", "))),
-        Err(_) => Err(stopped.leaving("containerd did not answer in time")),
-    }
+    let cleared = tokio::time::timeout(CLEAR_LIMIT, puller.abandon()).await;
+    Err(End::Stopped { left: cleared.unwrap_or_else(|_| vec!["containerd did not answer in time".to_owned()]) })
 }
 
 fn registry_options(args: &Args) -> registry::Options {

@@ -7,31 +7,32 @@ use crate::{
     args::{Args, Verify},
     exit::ExitCode,
     failure::Failure,
-    render::Plain,
+    render::{Kind, Screen},
     report, run,
 };
 
 /// Looks at every image; the exit code is that of the failure that says most.
 pub(crate) fn run(args: &Args, verify: &Verify) -> ExitCode {
-    let (progress, plain) = Plain::start();
+    let (progress, screen) = Screen::start(Kind::Plain, false);
     let outcome = prepare(args, verify).and_then(|(references, keychain)| {
         run::on_threads(async {
             let puller = run::puller(args, keychain, progress).await?;
-            let looks = async { Ok(look_at_all(&puller, &references, verify, &plain).await) };
+            let looks = async { Ok(look_at_all(&puller, &references, verify, &screen).await) };
             Box::pin(run::supervise(args, &puller, looks)).await
         })
     });
     let code = match outcome {
         Ok(codes) => ExitCode::first(codes),
         Err(failure) => {
-            plain.err(failure_text(&failure));
-            Some(failure.code)
+            let code = failure.code;
+            screen.failed(failure);
+            Some(code)
         }
     };
     if code.is_none() {
-        plain.out("ok".to_owned());
+        screen.line("ok".to_owned());
     }
-    plain.end();
+    screen.close();
     code.unwrap_or(ExitCode::Done)
 }
 
@@ -40,38 +41,38 @@ fn prepare(args: &Args, verify: &Verify) -> Result<(Vec<Reference>, registry::Ke
 }
 
 /// One after the other; what is wrong with one is said before the next. The codes of those that are not whole.
-async fn look_at_all(puller: &Puller, references: &[Reference], verify: &Verify, plain: &Plain) -> Vec<ExitCode> {
+async fn look_at_all(puller: &Puller, references: &[Reference], verify: &Verify, screen: &Screen) -> Vec<ExitCode> {
     let mut codes = Vec::new();
     for reference in references {
-        if let Err(failure) = Box::pin(look_at(puller, reference, verify, plain)).await {
-            plain.err(failure_text(&failure));
+        if let Err(failure) = Box::pin(look_at(puller, reference, verify, screen)).await {
             codes.push(failure.code);
+            screen.failed(failure);
         }
     }
     codes
 }
 
-async fn look_at(puller: &Puller, reference: &Reference, verify: &Verify, plain: &Plain) -> Result<(), Failure> {
+async fn look_at(puller: &Puller, reference: &Reference, verify: &Verify, screen: &Screen) -> Result<(), Failure> {
     let name = reference.name();
-    let found = look(puller, reference, verify, plain).await?;
+    let found = look(puller, reference, verify, screen).await?;
     if found.is_whole() {
         return Ok(());
     }
     if !verify.repair || found.is_broken_at_its_source() {
         return Err(damaged(&found, "is not whole"));
     }
-    plain.out(format!("{name}: mending"));
+    screen.line(format!("{name}: mending"));
     puller.repair(reference, &found).await.map_err(|error| {
         let failure = Failure::from(error);
         Failure { message: format!("{name} could not be mended: {}", failure.message), ..failure }
     })?;
-    let found = look(puller, reference, verify, plain).await?;
+    let found = look(puller, reference, verify, screen).await?;
     if found.is_whole() { Ok(()) } else { Err(damaged(&found, "is still not whole")) }
 }
 
-async fn look(puller: &Puller, reference: &Reference, verify: &Verify, plain: &Plain) -> Result<Report, Failure> {
-    plain.out(format!("{}: looking at what is here", reference.name()));
-    let report = puller.verify(reference, verify.deep, &mut |part| plain.out(line(part))).await?;
+async fn look(puller: &Puller, reference: &Reference, verify: &Verify, screen: &Screen) -> Result<Report, Failure> {
+    screen.line(format!("{}: looking at what is here", reference.name()));
+    let report = puller.verify(reference, verify.deep, &mut |part| screen.line(line(part))).await?;
     Ok(report)
 }
 
@@ -100,10 +101,4 @@ fn damaged(found: &Report, how: &str) -> Failure {
         format!("rpull verify --repair {name} mends it")
     };
     Failure { code: ExitCode::Damaged, message, hint: Some(hint) }
-}
-
-fn failure_text(failure: &Failure) -> String {
-    let mut text = Vec::new();
-    report::failure(&mut text, &failure.message, failure.hint.as_deref());
-    String::from_utf8_lossy(&text).trim_end().to_owned()
 }

@@ -31,6 +31,7 @@ use tonic::{
 use crate::{
     Error,
     lease::{Lease, Leases},
+    store::Uploads,
 };
 
 /// containerd sends and takes at most this in one message (its `defaults.go`); tonic would stop at 4 MiB.
@@ -56,6 +57,8 @@ struct Inner {
     leases: Mutex<Leases>,
     /// Read-held by every open ingest.
     ingests: Arc<RwLock<()>>,
+    /// Of all sessions on the connection.
+    uploads: Uploads,
 }
 
 /// A channel that sets the two headers. Holds the lease it names, so that renewing knows who still works under the old one.
@@ -89,12 +92,24 @@ impl Session {
             // tonic wraps what goes wrong here many times; a socket of our own says it plainly.
             UnixStream::connect(&address).await.map_err(|error| unusable(&address, error))?;
             let channel = dial(&address).await.map_err(|error| silent(Some(error.into())))?;
-            let inner = Inner { address: address.clone(), channel, namespace, leases: Mutex::default(), ingests: Arc::default() };
-            let session = Self { inner: Arc::new(inner) };
+            let session = Self::new(address.clone(), channel, namespace, Uploads::default());
             session.version().await?;
             Ok(session)
         };
         timeout(limit, attempt).await.unwrap_or_else(|_| Err(silent(None)))
+    }
+
+    /// Another session on the same connection: it has no lease yet, and the two know nothing of each other's. What is sent to containerd
+    /// at once is bounded for both together.
+    #[must_use]
+    pub fn another(&self) -> Self {
+        let Inner { address, channel, namespace, uploads, .. } = &*self.inner;
+        Self::new(address.clone(), channel.clone(), namespace.clone(), uploads.clone())
+    }
+
+    fn new(address: String, channel: Channel, namespace: Namespace, uploads: Uploads) -> Self {
+        let (leases, ingests) = (Mutex::default(), Arc::default());
+        Self { inner: Arc::new(Inner { address, channel, namespace, leases, ingests, uploads }) }
     }
 
     /// The namespace of every call.
@@ -149,6 +164,10 @@ impl Session {
 
     pub(crate) fn leases(&self) -> MutexGuard<'_, Leases> {
         self.inner.leases.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn uploads(&self) -> &Uploads {
+        &self.inner.uploads
     }
 
     pub(crate) fn content_client(&self) -> ContentClient<Wire> {

@@ -21,8 +21,8 @@ pub enum Event {
     Planned {
         /// Layers in all.
         layers: usize,
-        /// Bytes that will cross the network.
-        to_fetch: u64,
+        /// Blobs that will cross the network, each once, with their sizes.
+        to_fetch: Vec<(Digest, u64)>,
     },
     /// A blob's transfer begins.
     FetchStarted {
@@ -70,30 +70,44 @@ pub enum Event {
     },
 }
 
-/// Cheap handle on whoever listens, and the run's meter.
+/// Cheap handle on whoever listens, and a meter: the run's, or that of one image of the run.
 #[derive(Clone)]
 pub struct Progress {
-    listener: Arc<dyn Fn(&Event) + Send + Sync>,
+    listener: Arc<Listener>,
+    image: Option<Arc<str>>,
     meter: Arc<Meter>,
 }
 
+type Listener = dyn Fn(Option<&Arc<str>>, &Event) + Send + Sync;
+
 impl Progress {
-    /// Events go to `listener`, on the thread where they happen: it must be quick.
-    pub fn new(listener: impl Fn(&Event) + Send + Sync + 'static) -> Self {
-        Self { listener: Arc::new(listener), meter: Arc::default() }
+    /// Events go to `listener`, on the thread where they happen: it must be quick. It is told the image they are about, where the
+    /// run is divided into images ([`Progress::image`]).
+    pub fn new(listener: impl Fn(Option<&Arc<str>>, &Event) + Send + Sync + 'static) -> Self {
+        Self { listener: Arc::new(listener), image: None, meter: Arc::default() }
     }
 
     /// Nobody listens.
     pub fn silent() -> Self {
-        Self::new(|_| {})
+        Self::new(|_, _| {})
+    }
+
+    /// The part of the run that is about one image: the same listener, and a meter that counts for the run as well.
+    #[must_use]
+    pub fn image(&self, name: &str) -> Self {
+        Self {
+            listener: Arc::clone(&self.listener),
+            image: Some(name.into()),
+            meter: Arc::new(Meter::within(Arc::clone(&self.meter))),
+        }
     }
 
     /// Tells the listener.
     pub fn emit(&self, event: &Event) {
-        (self.listener)(event);
+        (self.listener)(self.image.as_ref(), event);
     }
 
-    /// The run's counters.
+    /// The counters of the image, or of the run.
     pub fn meter(&self) -> &Meter {
         &self.meter
     }
@@ -115,7 +129,7 @@ mod tests {
     fn clones_tell_one_listener_in_order_and_share_one_meter() {
         let heard = Arc::new(Mutex::new(Vec::new()));
         let ears = Arc::clone(&heard);
-        let progress = Progress::new(move |event| {
+        let progress = Progress::new(move |_, event| {
             if let Event::LayerCommitted { index, .. } = event {
                 ears.lock().unwrap_or_else(PoisonError::into_inner).push(*index);
             }
@@ -127,6 +141,23 @@ mod tests {
         }
         assert_eq!(*heard.lock().unwrap(), [0, 1, 2]);
         assert_eq!(clone.meter().tally().fetched, 30);
+    }
+
+    #[test]
+    fn an_image_is_named_and_counts_for_the_run() {
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let ears = Arc::clone(&heard);
+        let run = Progress::new(move |image, _| ears.lock().unwrap().push(image.map(ToString::to_string)));
+        let images = ["r/a:1", "r/b:1"].map(|name| run.image(name));
+        for progress in images.iter().chain([&run]) {
+            progress.emit(&Event::Warning { text: String::new() });
+            progress.meter().add_fetched(10);
+            progress.meter().add_host("r:443", 10);
+        }
+        assert_eq!(*heard.lock().unwrap(), [Some("r/a:1".to_owned()), Some("r/b:1".to_owned()), None]);
+        assert_eq!(images[0].meter().tally().fetched, 10);
+        let tally = run.meter().tally();
+        assert_eq!((tally.fetched, tally.by_host["r:443"]), (30, 30));
     }
 
     #[test]

@@ -3,14 +3,16 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
 
-/// Bytes and incidents of a run. All methods may be called from any thread.
+/// Bytes and incidents of a run, or of one image of it. All methods may be called from any thread.
 #[derive(Debug, Default)]
 pub struct Meter {
+    /// The run's, which counts the same.
+    run: Option<Arc<Meter>>,
     fetched: AtomicU64,
     connections: AtomicU64,
     retries: AtomicU64,
@@ -70,40 +72,64 @@ pub struct Tally {
 }
 
 impl Meter {
+    /// A meter of a part; `run` counts all parts.
+    pub(crate) fn within(run: Arc<Self>) -> Self {
+        Self { run: Some(run), ..Self::default() }
+    }
+
+    /// This one and the run's.
+    fn all(&self) -> impl Iterator<Item = &Self> {
+        std::iter::once(self).chain(self.run.as_deref())
+    }
+
     /// `bytes` of a layer arrived.
     pub fn add_fetched(&self, bytes: u64) {
-        self.fetched.fetch_add(bytes, Relaxed);
+        for meter in self.all() {
+            meter.fetched.fetch_add(bytes, Relaxed);
+        }
     }
 
     /// `bytes` came from `host`; called once a request, not once a frame.
     pub fn add_host(&self, host: &str, bytes: u64) {
-        let mut by_host = self.by_host.lock().unwrap_or_else(PoisonError::into_inner);
-        *by_host.entry(host.to_owned()).or_default() += bytes;
+        for meter in self.all() {
+            let mut by_host = meter.by_host.lock().unwrap_or_else(PoisonError::into_inner);
+            *by_host.entry(host.to_owned()).or_default() += bytes;
+        }
     }
 
     /// A request is open.
     pub fn connection_opened(&self) {
-        self.connections.fetch_add(1, Relaxed);
+        for meter in self.all() {
+            meter.connections.fetch_add(1, Relaxed);
+        }
     }
 
     /// It is over.
     pub fn connection_closed(&self) {
-        self.connections.fetch_sub(1, Relaxed);
+        for meter in self.all() {
+            meter.connections.fetch_sub(1, Relaxed);
+        }
     }
 
     /// A request is made again.
     pub fn add_retry(&self) {
-        self.retries.fetch_add(1, Relaxed);
+        for meter in self.all() {
+            meter.retries.fetch_add(1, Relaxed);
+        }
     }
 
     /// A connection was dropped for being too slow.
     pub fn add_stall(&self, stall: Stall) {
-        self.stalls[stall as usize].fetch_add(1, Relaxed);
+        for meter in self.all() {
+            meter.stalls[stall as usize].fetch_add(1, Relaxed);
+        }
     }
 
     /// `bytes` were received twice.
     pub fn add_refetched(&self, bytes: u64) {
-        self.refetched.fetch_add(bytes, Relaxed);
+        for meter in self.all() {
+            meter.refetched.fetch_add(bytes, Relaxed);
+        }
     }
 
     /// All counters now.

@@ -15,16 +15,13 @@ use progress::{Event, Progress};
 use registry::Repository;
 use serde::Serialize;
 use spool::{Entry, Verified};
-use tokio::sync::Semaphore;
 use transfer::{Engine, Fetched};
 
 use crate::{
     Error, blocking,
     overlaybd::{self, LayerKind},
+    turns::Turns,
 };
-
-/// Blobs with a spool entry open at once: each holds four descriptors and a thread that hashes, and the default limit is 1024.
-pub(crate) const OPEN_BLOBS: usize = 64;
 
 /// Bytes copied at once on this machine.
 const COPY_BUFFER: usize = 1 << 20;
@@ -36,7 +33,7 @@ pub(crate) struct Blobs {
     pub(crate) engine: Engine,
     pub(crate) repository: Repository,
     pub(crate) progress: Progress,
-    pub(crate) open: Arc<Semaphore>,
+    pub(crate) turns: Turns,
     /// Those of the run.
     pub(crate) warnings: Arc<Mutex<Vec<String>>>,
 }
@@ -70,6 +67,7 @@ impl Blobs {
     /// Brings the layer's blob here. `file` is an `overlaybd.commit` of a snapshot that may hold exactly this blob.
     pub(crate) async fn bring(&self, layer: &Layer, kind: LayerKind, file: Option<PathBuf>) -> Result<Arrived, Error> {
         let blob = &layer.descriptor;
+        let _turn = self.turns.at_blob(blob.digest).await;
         if let Some(arrived) = self.at_hand(blob).await? {
             return Ok(arrived);
         }
@@ -79,7 +77,7 @@ impl Blobs {
             let committed = self.store.commit(&verified, &Labels::new()).await?;
             return Ok(Arrived { committed, source: Source::Snapshot, resumed: 0 });
         }
-        let _open = self.open.acquire().await.expect("the semaphore is never closed");
+        let _open = self.turns.to_open().await;
         let entry = self.entry(blob).await?;
         // Whoever held the lock may have finished the blob: its word is not taken, the store is asked again (safety 3).
         if let Some(arrived) = self.at_hand(blob).await? {
@@ -125,7 +123,7 @@ impl Blobs {
             };
             return self.put(verified).await;
         }
-        let _open = self.open.acquire().await.expect("the semaphore is never closed");
+        let _open = self.turns.to_open().await;
         let verified = self.fetch(self.entry(blob).await?).await?;
         if let Err(error) = check(verified.clone(), kind).await {
             blocking(move || Ok(verified.discard()?)).await?;

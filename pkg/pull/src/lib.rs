@@ -21,6 +21,7 @@ mod run;
 mod scratch;
 mod space;
 mod suspect;
+mod turns;
 mod verify;
 mod work;
 

@@ -112,9 +112,10 @@ impl Plan {
         self.layers.iter().any(|layer| layer.action != Action::Keep && layer.origin != Origin::Remote)
     }
 
-    /// Bytes that will come over the network, unless another namespace holds some of them.
-    pub(crate) fn bytes_to_fetch(&self) -> u64 {
-        self.layers.iter().map(|layer| layer.bytes).sum()
+    /// Blobs that will come over the network, unless another namespace or another image of the run brings them, each once.
+    pub(crate) fn blobs_to_fetch(&self) -> Vec<(Digest, u64)> {
+        let fetched = self.layers.iter().filter(|layer| layer.origin == Origin::Registry);
+        fetched.map(|layer| (layer.digest, layer.bytes)).collect()
     }
 }
 
@@ -245,6 +246,10 @@ mod tests {
     const HELD: Content = Content::Held(101);
     const ABSENT: Content = Content::Absent;
 
+    fn bytes(plan: &Plan) -> u64 {
+        plan.blobs_to_fetch().iter().map(|(_, size)| size).sum()
+    }
+
     #[test]
     fn one_layer_is_kept_attached_or_fetched() {
         use Action::{Attach, Fetch, Keep};
@@ -287,7 +292,7 @@ mod tests {
             let name = format!("{kind:?} lazy={lazy} {content:?} {snapshot:?}");
             let plan = plan(&["a"], kind, &[(content, snapshot)], lazy);
             assert_eq!((plan.layers[0].action, plan.layers[0].origin), (action, origin), "{name}");
-            assert_eq!(plan.bytes_to_fetch(), if action == Fetch { 101 } else { 0 }, "{name}");
+            assert_eq!(bytes(&plan), if action == Fetch { 101 } else { 0 }, "{name}");
             assert!(!plan.layers[0].why.is_empty(), "{name}");
         }
     }
@@ -298,7 +303,7 @@ mod tests {
         let plan = plan(&["a", "b", "a"], LayerKind::Native, &[absent.clone(), absent.clone(), absent], false);
         let actions: Vec<_> = plan.layers.iter().map(|layer| layer.action).collect();
         assert_eq!(actions, [Action::Fetch, Action::Fetch, Action::Attach]);
-        assert_eq!(plan.bytes_to_fetch(), 202);
+        assert_eq!(bytes(&plan), 202);
         assert_eq!((plan.layers[2].action, plan.layers[2].origin), (Action::Attach, Origin::Layer(0)));
     }
 
@@ -306,7 +311,7 @@ mod tests {
     fn a_file_in_an_upper_snapshot_spares_the_fetch_below() {
         let here = [(ABSENT, committed(true, State::Missing)), (ABSENT, committed(false, State::Unproved))];
         let plan = plan(&["a", "a"], LayerKind::Native, &here, false);
-        assert_eq!(plan.bytes_to_fetch(), 0);
+        assert_eq!(bytes(&plan), 0);
         assert_eq!(plan.layers.iter().map(|layer| layer.origin).collect::<Vec<_>>(), [Origin::Layer(1), Origin::Snapshot]);
     }
 
@@ -315,6 +320,6 @@ mod tests {
         let whole = (HELD, committed(false, State::Linked));
         let plan = plan(&["a", "b"], LayerKind::Native, &[whole.clone(), whole], false);
         assert!(plan.layers.iter().all(|layer| layer.action == Action::Keep));
-        assert_eq!(plan.bytes_to_fetch(), 0);
+        assert_eq!(bytes(&plan), 0);
     }
 }

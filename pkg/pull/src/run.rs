@@ -13,12 +13,12 @@ use containerd::{Committed, ImageRecord, Labels, Notice, Session, Store};
 use oci::Reference;
 use progress::{Event, Progress};
 use registry::{Registry, Repository};
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::time::Instant;
 use transfer::Engine;
 
 use crate::{
     Error, Options, Receipt,
-    blobs::{Blobs, OPEN_BLOBS},
+    blobs::Blobs,
     blocking,
     chain::{Chain, Standing},
     documents, inventory,
@@ -32,11 +32,12 @@ use crate::{
     resolve::{self, Found},
     scratch::Scratch,
     space,
+    turns::Turns,
     verify::{Damages, Documents, Reader, Report},
     work::{Outcome, Work},
 };
 
-/// Pulls images into one containerd namespace. Cheap to clone.
+/// Pulls images into one containerd namespace, one after the other; [`Puller::another`] pulls at the same time. Cheap to clone.
 #[derive(Clone)]
 pub struct Puller {
     pub(crate) session: Session,
@@ -47,14 +48,35 @@ pub struct Puller {
     scratch: Scratch,
     pub(crate) probe: Probe,
     publishing: Arc<AtomicBool>,
+    turns: Turns,
 }
 
 impl Puller {
     /// Wires the parts of a run together; nothing is asked of anyone yet.
     pub fn new(session: Session, registry: Registry, engine: Engine, options: Options, progress: Progress) -> Self {
+        Self::with(session, registry, engine, Arc::new(options), progress, Turns::default())
+    }
+
+    /// A puller for another image at the same time, told of to `progress`: the same connections and limits, a lease and unfinished
+    /// snapshots of its own. A blob that both images have is fetched once.
+    #[must_use]
+    pub fn another(&self, progress: Progress) -> Self {
+        let Self { session, registry, engine, options, turns, .. } = self;
+        let engine = engine.telling(progress.clone());
+        Self::with(session.another(), registry.clone(), engine, Arc::clone(options), progress, turns.clone())
+    }
+
+    fn with(
+        session: Session,
+        registry: Registry,
+        engine: Engine,
+        options: Arc<Options>,
+        progress: Progress,
+        turns: Turns,
+    ) -> Self {
         let scratch = Scratch::new(session.clone(), options.snapshotter.clone());
         let probe = Probe::new(session.clone(), scratch.clone(), options.snapshotter.clone());
-        Self { session, registry, engine, options: Arc::new(options), progress, scratch, probe, publishing: Arc::default() }
+        Self { session, registry, engine, options, progress, scratch, probe, publishing: Arc::default(), turns }
     }
 
     /// Pulls one image, whole or not at all: the receipt is only made after everything was asked again and found right.
@@ -196,7 +218,7 @@ pub(crate) struct Pull<'a> {
 
 impl Pull<'_> {
     async fn run(&self) -> Result<Receipt, Error> {
-        let Puller { session, options, scratch, probe, progress, engine, .. } = self.puller;
+        let Puller { session, options, scratch, probe, progress, engine, turns, .. } = self.puller;
         let (image, snapshotter) = (&self.found.image, options.snapshotter.as_str());
         let store = self.open_store().await?;
         let blobs = Blobs {
@@ -204,7 +226,7 @@ impl Pull<'_> {
             engine: engine.clone(),
             repository: self.repository.clone(),
             progress: progress.clone(),
-            open: Arc::new(Semaphore::new(OPEN_BLOBS)),
+            turns: turns.clone(),
             warnings: Arc::clone(&self.warnings),
         };
         if let Some(damages) = &self.damages {
@@ -217,7 +239,7 @@ impl Pull<'_> {
             let snapshots = probe.answers().await?;
             self.check_space(&store, &plan, snapshots).await?;
         }
-        progress.emit(&Event::Planned { layers: plan.layers.len(), to_fetch: plan.bytes_to_fetch() });
+        progress.emit(&Event::Planned { layers: plan.layers.len(), to_fetch: plan.blobs_to_fetch() });
         documents::write(session, self.reference, image).await?;
         let chain = Chain {
             session,

@@ -13,8 +13,8 @@ use oci::{Descriptor, Layer};
 
 use crate::{
     Error,
-    blobs::OPEN_BLOBS,
     plan::{Action, Origin, Plan},
+    turns::OPEN_BLOBS,
 };
 
 /// Stays free beside the blobs: for journals, the database of containerd and what the snapshotter writes for each layer.

@@ -4,7 +4,10 @@ use std::{
     collections::BTreeSet,
     fs::File,
     path::Path,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -134,8 +137,10 @@ impl Spool {
 
     /// Makes an empty file as that of an entry is made, and takes its name away again.
     pub fn sample(&self) -> Result<File, Error> {
+        static SAMPLES: AtomicU64 = AtomicU64::new(0);
         let failed = |error| Error::io("create a file in", self.path(), error);
-        let name = format!("{SAMPLE}{}", std::process::id());
+        // Several images of one run may each make theirs at the same time.
+        let name = format!("{SAMPLE}{}-{}", std::process::id(), SAMPLES.fetch_add(1, Ordering::Relaxed));
         // Of a process killed between the two steps, which had the same number.
         self.directory.unlink(&name)?;
         let file = self.directory.open_file(&name, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL).map_err(failed)?;

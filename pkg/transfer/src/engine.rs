@@ -29,6 +29,7 @@ use trust::Trust;
 #[derive(Clone, Debug)]
 pub struct Engine {
     shared: Arc<Shared>,
+    progress: Progress,
 }
 
 /// A blob that was fetched and proved.
@@ -44,7 +45,6 @@ pub struct Fetched {
 struct Shared {
     limits: Limits,
     retry: RetryPolicy,
-    progress: Progress,
     next_blob: AtomicU64,
     /// Made at the first fetch, where there is a runtime.
     driver: OnceLock<mpsc::UnboundedSender<Message>>,
@@ -53,9 +53,14 @@ struct Shared {
 impl Engine {
     /// An engine that has nothing to do yet.
     pub fn new(limits: Limits, retry: RetryPolicy, progress: Progress) -> Self {
-        let shared =
-            Shared { limits: limits.within_rate(), retry, progress, next_blob: AtomicU64::new(0), driver: OnceLock::new() };
-        Self { shared: Arc::new(shared) }
+        let shared = Shared { limits: limits.within_rate(), retry, next_blob: AtomicU64::new(0), driver: OnceLock::new() };
+        Self { shared: Arc::new(shared), progress }
+    }
+
+    /// The same engine, the same queue and the same connections; what is asked of this handle is told to `progress`.
+    #[must_use]
+    pub fn telling(&self, progress: Progress) -> Self {
+        Self { shared: Arc::clone(&self.shared), progress }
     }
 
     /// Fetches what the entry misses and proves it. Dropping the future withdraws the blob: its connections end after the
@@ -63,7 +68,7 @@ impl Engine {
     ///
     /// A host whose bytes have another digest is left for the next one; the last that is left is asked once more.
     pub async fn fetch(&self, repository: &Repository, entry: Entry) -> Result<Fetched, Error> {
-        let progress = &self.shared.progress;
+        let progress = &self.progress;
         let blob = entry.blob().digest;
         progress.emit(&Event::FetchStarted { blob, size: entry.blob().size(), resumed: entry.resumed() });
         let mut trust = Trust::new(repository, entry.resumed() > 0);
@@ -122,7 +127,7 @@ impl Engine {
                     others: Vec::new(),
                 });
             }
-            self.shared.progress.meter().add_retry();
+            self.progress.meter().add_retry();
             tracing::info!(what, host = fault.host, cause = %fault, ?pause, "trying again");
             tokio::time::sleep(pause).await;
         }
@@ -158,10 +163,10 @@ impl Engine {
     async fn transfer(&self, repository: &Repository, entry: &Entry, hosts: &[usize]) -> Result<Served, Error> {
         let blob = BlobId(self.shared.next_blob.fetch_add(1, Relaxed));
         let digest = entry.blob().digest;
-        let driver =
-            self.shared.driver.get_or_init(|| Driver::start(&self.shared.limits, &self.shared.retry, &self.shared.progress));
+        let driver = self.shared.driver.get_or_init(|| Driver::start(&self.shared.limits, &self.shared.retry));
         let (done, outcome) = oneshot::channel();
-        let job = Job { blob, repository: repository.clone(), entry: entry.clone(), hosts: hosts.to_vec(), done };
+        let (repository, progress) = (repository.clone(), self.progress.clone());
+        let job = Job { blob, repository, entry: entry.clone(), hosts: hosts.to_vec(), progress, done };
         let withdraw = Withdraw { blob, driver };
         if driver.send(Message::Add(job)).is_err() {
             return Err(Error::Stopped { blob: digest });

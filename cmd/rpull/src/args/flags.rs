@@ -10,7 +10,7 @@ use std::{
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use oci::{Namespace, Platform};
 
-use super::{tune, value};
+use super::{images::Images, screen::Screen, tune, value};
 use crate::exit;
 
 /// One pull as it was asked for. Not `Debug`: it may hold a password.
@@ -21,7 +21,7 @@ use crate::exit;
     version,
     about = "Pull an overlaybd image into containerd, whole or not at all.",
     after_help = exit::TABLE,
-    override_usage = "rpull [FLAGS] REF\n       rpull verify [FLAGS] REF...",
+    override_usage = "rpull [FLAGS] REF...\n       rpull verify [FLAGS] REF...",
     args_override_self = true,
     disable_help_flag = true,
     disable_help_subcommand = true,
@@ -32,7 +32,7 @@ pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
 
-    /// Image to pull: HOST[:PORT]/REPOSITORY[:TAG][@DIGEST]; without a registry or a tag as Docker reads it
+    /// Images to pull: HOST[:PORT]/REPOSITORY[:TAG][@DIGEST]; without a registry or a tag as Docker reads it
     #[arg(value_name = "REF")]
     pub(super) references: Vec<String>,
 
@@ -169,6 +169,12 @@ pub(crate) struct Args {
     #[arg(global = true, help_heading = "Pull", long, value_name = "DIR", value_parser = path())]
     pub(crate) spool_dir: Option<PathBuf>,
 
+    #[command(flatten)]
+    pub(crate) images: Images,
+
+    #[command(flatten)]
+    pub(crate) screen: Screen,
+
     /// Write what was done to this file, as JSON
     #[arg(help_heading = "Output", long, value_name = "FILE", value_parser = path())]
     pub(crate) receipt: Option<PathBuf>,
@@ -231,6 +237,6 @@ pub(crate) enum Store {
 }
 
 /// A path that may be empty, which counts as not given.
-fn path() -> impl TypedValueParser<Value = PathBuf> {
+pub(super) fn path() -> impl TypedValueParser<Value = PathBuf> {
     OsStringValueParser::new().map(PathBuf::from)
 }

@@ -41,7 +41,7 @@ fn defaults_are_those_of_ctr_rpull() {
     assert!(args.platform.is_none() && args.spool_dir.is_none() && args.receipt.is_none());
     assert!(args.tlscacert.is_none() && args.client_certificate().is_none());
     assert!(!(args.skip_verify || args.plain_http || args.http_dump || args.lazy || args.debug || args.password_stdin));
-    assert_eq!(args.reference().unwrap().name(), "r/a:1");
+    assert_eq!(args.references().unwrap()[0].name(), "r/a:1");
 }
 
 #[test]
@@ -154,7 +154,6 @@ fn flags_may_follow_the_reference() {
 fn what_cannot_be_followed_is_refused_with_a_hint() {
     for (arguments, message, hint) in [
         (&[][..], "no image reference given", "rpull [FLAGS] REF"),
-        (&["r/a:1", "r/b:1"], "more than one image reference given", "rpull [FLAGS] REF"),
         (&["https://r/a:1"], "invalid reference \"https://r/a:1\": it starts with a scheme", "HOST[:PORT]/REPOSITORY"),
         (&["-n", "a/b", "r/a:1"], "invalid namespace \"a/b\"", "k8s.io"),
         (&["-n", "", "r/a:1"], "invalid namespace \"\"", "k8s.io"),
@@ -208,7 +207,7 @@ fn an_image_called_verify_has_a_longer_name_too() {
     for arguments in [&["verify:latest"][..], &["docker.io/library/verify"], &["--", "verify"]] {
         let args = parse(arguments).unwrap_or_else(|refusal| panic!("{refusal:?}"));
         assert!(args.command.is_none());
-        assert_eq!(args.reference().unwrap().name(), "docker.io/library/verify:latest");
+        assert_eq!(args.references().unwrap()[0].name(), "docker.io/library/verify:latest");
     }
 }
 

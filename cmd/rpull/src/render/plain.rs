@@ -1,165 +1,77 @@
 //! Plain lines without escapes: one per finished layer, `done` last.
 
-use std::{
-    collections::BTreeMap,
-    io,
-    sync::{
-        Mutex, PoisonError,
-        mpsc::{self, Receiver, Sender},
-    },
-    thread::{self, JoinHandle},
+use std::{sync::Arc, time::Duration};
+
+use progress::Event;
+
+use super::{
+    Draw, Streams, Summary, Told,
+    board::Board,
+    text::{count, size},
 };
+use crate::report::one_line;
 
-use oci::Digest;
-use progress::{Event, Progress};
-
-use crate::{
-    render::{print, size},
-    report::one_line,
-};
-
-/// Draws a pull as lines. The lines are written by a thread of their own: a terminal that is stopped, or a pipe that nobody
-/// reads, never holds up a transfer.
-pub(crate) struct Plain {
-    lines: Sender<Line>,
-    writer: JoinHandle<()>,
-}
-
-/// Where a line goes.
-#[derive(PartialEq, Eq, Debug)]
-enum Line {
-    /// stdout: progress and results.
-    Out(String),
-    /// stderr: warnings.
-    Err(String),
-    /// No more lines.
-    End,
+/// Draws a pull as lines. Of several images each line names the one it is about.
+pub(super) struct Plain {
+    several: bool,
+    board: Board,
 }
 
 impl Plain {
-    /// A handle for those who move bytes, and what must be told how it ended.
-    pub(crate) fn start() -> (Progress, Self) {
-        let (lines, receiver) = mpsc::channel();
-        let writer = thread::spawn(move || write(&receiver, &mut io::stdout(), &mut io::stderr()));
-        let sender = lines.clone();
-        let story = Mutex::new(Story::default());
-        let progress = Progress::new(move |event| {
-            // Under the lock, so that lines keep the order of the events.
-            let mut story = story.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(line) = story.line(event) {
-                let _ = sender.send(line);
-            }
-        });
-        (progress, Self { lines, writer })
+    pub(super) fn new(several: bool) -> Self {
+        Self { several, board: Board::default() }
     }
 
-    /// A line of a result.
-    pub(crate) fn out(&self, text: String) {
-        let _ = self.lines.send(Line::Out(text));
-    }
-
-    /// What a failure has to say, in its place among the results.
-    pub(crate) fn err(&self, text: String) {
-        let _ = self.lines.send(Line::Err(text));
-    }
-
-    /// Says `done` and waits until everything is written.
-    pub(crate) fn done(self) {
-        self.out("done".to_owned());
-        self.end();
-    }
-
-    /// Waits until everything is written: what follows on stderr comes after it.
-    pub(crate) fn end(self) {
-        let _ = self.lines.send(Line::End);
-        let _ = self.writer.join();
-    }
-}
-
-fn write(lines: &Receiver<Line>, out: &mut impl io::Write, err: &mut impl io::Write) {
-    for line in lines {
-        match line {
-            Line::Out(text) => print(out, &format!("{text}\n")),
-            Line::Err(text) => print(err, &format!("{text}\n")),
-            Line::End => break,
-        }
-    }
-}
-
-/// What was heard so far, as far as later lines need it.
-#[derive(Default)]
-struct Story {
-    layers: usize,
-    fetched: BTreeMap<Digest, u64>,
-}
-
-impl Story {
-    fn line(&mut self, event: &Event) -> Option<Line> {
-        match event {
-            Event::Resolved { reference, target } => Some(Line::Out(format!("{reference}: {target}"))),
+    fn event(&mut self, image: Option<&Arc<str>>, event: &Event, streams: &mut Streams<'_>) {
+        self.board.hear(image, event);
+        let text = match event {
+            Event::Resolved { reference, target } => return streams.line(&format!("{reference}: {target}")),
             Event::Planned { layers, to_fetch } => {
-                self.layers = *layers;
-                let plural = if *layers == 1 { "" } else { "s" };
-                Some(Line::Out(format!("{layers} layer{plural}, {} to fetch", size(*to_fetch))))
+                let bytes = to_fetch.iter().map(|(_, bytes)| bytes).sum();
+                format!("{}, {} to fetch", count(*layers, "layer"), size(bytes))
             }
-            Event::FetchStarted { blob, size, .. } => {
-                self.fetched.insert(*blob, *size);
-                None
-            }
-            Event::Waiting { blob, whom } => Some(Line::Out(format!("{}: waiting for {}", blob.short(), one_line(whom)))),
+            Event::Waiting { blob, whom } => format!("{}: waiting for {}", blob.short(), one_line(whom)),
             Event::LayerCommitted { index, blob } => {
-                let how = match self.fetched.get(blob) {
-                    Some(bytes) => format!("{} fetched", size(*bytes)),
+                let how = match self.board.fetched(*blob) {
+                    Some(bytes) => format!("{} fetched", size(bytes)),
                     None => "was here".to_owned(),
                 };
-                Some(Line::Out(format!("layer {}/{} {}: {how}", index + 1, self.layers, blob.short())))
+                format!("layer {}/{} {}: {how}", index + 1, self.board.layers(image), blob.short())
             }
-            Event::Warning { text } => Some(Line::Err(format!("rpull: warning: {}", one_line(text)))),
-            _ => None,
+            Event::Warning { text } => return streams.warning(&of_image(self.several, image, text)),
+            _ => return,
+        };
+        streams.line(&of_image(self.several, image, &text));
+    }
+}
+
+impl Draw for Plain {
+    fn hear(&mut self, _now: Duration, told: Told, streams: &mut Streams<'_>) {
+        match told {
+            Told::Event { image, event } => self.event(image.as_ref(), &event, streams),
+            Told::Line(text) => streams.line(&text),
+            Told::Pulled { image } => streams.line(&format!("{image}: pulled")),
+            Told::Failed(failure) | Told::Ended(Err(failure)) => streams.failure(&failure),
+            Told::Ended(Ok(summary)) => {
+                if self.several {
+                    streams.line(&sum(&summary));
+                }
+                streams.line("done");
+            }
+            Told::Closed => {}
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_pull_is_one_line_per_layer() {
-        let (fetched, kept) = (Digest::of(b"fetched"), Digest::of(b"kept"));
-        let mut story = Story::default();
-        let events = [
-            Event::Resolved { reference: "r/a:1".to_owned(), target: kept },
-            Event::Planned { layers: 2, to_fetch: 4_739_584 },
-            Event::FetchStarted { blob: fetched, size: 4_739_584, resumed: 0 },
-            Event::Waiting { blob: fetched, whom: "process 7".to_owned() },
-            Event::Warning { text: "one\u{1b}thing".to_owned() },
-            Event::LayerCommitted { index: 0, blob: kept },
-            Event::FetchFinished { blob: fetched },
-            Event::LayerCommitted { index: 1, blob: fetched },
-        ];
-        let lines: Vec<Line> = events.iter().filter_map(|event| story.line(event)).collect();
-        assert_eq!(
-            lines,
-            [
-                Line::Out(format!("r/a:1: {kept}")),
-                Line::Out("2 layers, 4.5 MiB to fetch".to_owned()),
-                Line::Out(format!("{}: waiting for process 7", fetched.short())),
-                Line::Err("rpull: warning: one\\u{1b}thing".to_owned()),
-                Line::Out(format!("layer 1/2 {}: was here", kept.short())),
-                Line::Out(format!("layer 2/2 {}: 4.5 MiB fetched", fetched.short())),
-            ]
-        );
+/// `IMAGE: TEXT` where there are several.
+fn of_image(several: bool, image: Option<&Arc<str>>, text: &str) -> String {
+    match image {
+        Some(image) if several => format!("{image}: {text}"),
+        _ => text.to_owned(),
     }
+}
 
-    #[test]
-    fn the_writer_ends_at_the_end_though_handles_live_on() {
-        let (sender, receiver) = mpsc::channel();
-        for line in [Line::Out("out".to_owned()), Line::Err("err".to_owned()), Line::End, Line::Out("late".to_owned())] {
-            sender.send(line).unwrap();
-        }
-        let (mut out, mut err) = (Vec::new(), Vec::new());
-        write(&receiver, &mut out, &mut err);
-        assert_eq!((out.as_slice(), err.as_slice()), (&b"out\n"[..], &b"err\n"[..]));
-    }
+/// `3 images, 1.2 GiB fetched`
+fn sum(summary: &Summary) -> String {
+    format!("{}, {} fetched", count(summary.images, "image"), size(summary.fetched))
 }

@@ -18,6 +18,7 @@ mod proxies;
 mod receipt_file;
 mod records;
 mod registries;
+mod several_images;
 mod space;
 mod stage;
 mod stop;

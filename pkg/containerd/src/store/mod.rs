@@ -19,22 +19,16 @@ use std::{
 use oci::{Descriptor, Digest};
 use rustix::{fs::OFlags, io::Errno};
 use spool::{Spool, Verified};
-use tokio::sync::Semaphore;
 
 use crate::{Error, Labels, Session, ingest::InPlace};
 use blobs::{Blobs, Placed};
 pub use examine::Examined;
 use rotten::{Found, Rotten};
 pub use upload::Upload;
+pub(crate) use upload::Uploads;
 
 /// A garbage collector that sweeps the same file more often than this in a row is not raced any longer (safety 8).
 const SWEEPS: usize = 5;
-
-/// Streams opened before their blob is complete. Each keeps a few megabytes in flight, and the memory of a whole pull is bounded.
-const EARLY_UPLOADS: usize = 2;
-
-/// Proved blobs sent at once, for the same reason: many small ones are proved together, and each stream takes its megabytes.
-const LATE_UPLOADS: usize = 2;
 
 /// Which store the user wants.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -185,8 +179,6 @@ pub struct Store {
     blobs: Option<Arc<Blobs>>,
     rotten: Rotten,
     why: Arc<str>,
-    uploads: Arc<Semaphore>,
-    sending: Arc<Semaphore>,
     watch: Watch,
 }
 
@@ -228,8 +220,6 @@ impl Session {
             blobs,
             rotten,
             why: why.into(),
-            uploads: Arc::new(Semaphore::new(EARLY_UPLOADS)),
-            sending: Arc::new(Semaphore::new(LATE_UPLOADS)),
             watch: Arc::new(|_| {}),
         })
     }

@@ -8,7 +8,10 @@ use std::{error::Error as _, sync::Arc, time::Duration};
 
 use oci::{Descriptor, Digest, MediaType};
 use spool::{Entry, Verified};
-use tokio::{sync::Notify, task::JoinHandle};
+use tokio::{
+    sync::{Notify, Semaphore},
+    task::JoinHandle,
+};
 use tonic::{Code, Status};
 
 use super::{How, Store, blocking, rotten::Found};
@@ -19,6 +22,25 @@ const PIECE: usize = 512 << 10;
 
 /// How often another client's write is looked at. containerd 1.6 itself sits on every try for most of a second.
 const LOOK: Duration = Duration::from_millis(250);
+
+/// Streams opened before their blob is complete. Each keeps a few megabytes in flight, and the memory of a whole run is bounded.
+const EARLY: usize = 2;
+
+/// Proved blobs sent at once, for the same reason: many small ones are proved together, and each stream takes its megabytes.
+const LATE: usize = 2;
+
+/// Turns at sending to containerd. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Uploads {
+    early: Arc<Semaphore>,
+    late: Arc<Semaphore>,
+}
+
+impl Default for Uploads {
+    fn default() -> Self {
+        Self { early: Arc::new(Semaphore::new(EARLY)), late: Arc::new(Semaphore::new(LATE)) }
+    }
+}
 
 /// A blob on its way into the store. Dropped before [`Upload::commit`] it leaves no content, and what was sent of it is left to
 /// [`Session::abort_ingests`](crate::Session::abort_ingests).
@@ -57,7 +79,7 @@ impl Store {
     async fn run_ahead(self, entry: Entry, proved: Arc<Notify>) -> Result<Option<Ingest>, Error> {
         let blob = entry.blob().clone();
         let opening = async {
-            let permit = Arc::clone(&self.uploads).acquire_owned().await.expect("the semaphore is never closed");
+            let permit = Arc::clone(&self.session.uploads().early).acquire_owned().await.expect("the semaphore is never closed");
             Ok::<_, Error>((permit, self.open(blob.digest, blob.size()).await?))
         };
         let (_permit, mut ingest) = tokio::select! {
@@ -134,7 +156,7 @@ impl Store {
     /// Sends the rest and lets containerd judge.
     async fn finish(&self, mut ingest: Ingest, verified: &Verified, labels: &Labels) -> Result<Committed, Error> {
         let (digest, size) = (verified.digest(), verified.size());
-        let _sending = self.sending.acquire().await.expect("the semaphore is never closed");
+        let _sending = self.session.uploads().late.acquire().await.expect("the semaphore is never closed");
         let sent = async {
             while ingest.offset() < size {
                 let piece = read(verified.clone(), Verified::read_at, ingest.offset(), size).await.map_err(Failure::Spool)?;

@@ -52,6 +52,8 @@ pub(super) struct Job {
     pub(super) entry: Entry,
     /// Indices of the repository's hosts, in the order in which they are to be tried.
     pub(super) hosts: Vec<usize>,
+    /// Whom to tell of it.
+    pub(super) progress: Progress,
     pub(super) done: oneshot::Sender<Result<Served, Error>>,
 }
 
@@ -63,7 +65,6 @@ impl std::fmt::Debug for Job {
 
 pub(super) struct Driver {
     schedule: Schedule,
-    progress: Progress,
     bucket: Option<Arc<Bucket>>,
     started: Instant,
     /// Weak, so that the driver ends when the last engine and connection are gone.
@@ -91,12 +92,11 @@ impl Active {
 }
 
 impl Driver {
-    pub(super) fn start(limits: &Limits, retry: &RetryPolicy, progress: &Progress) -> mpsc::UnboundedSender<Message> {
+    pub(super) fn start(limits: &Limits, retry: &RetryPolicy) -> mpsc::UnboundedSender<Message> {
         // Unbounded, yet small: at most a few messages per open connection are ever under way.
         let (sender, receiver) = mpsc::unbounded_channel();
         let driver = Self {
             schedule: Schedule::new(limits.clone(), retry.clone()),
-            progress: progress.clone(),
             bucket: limits.rate.map(Bucket::new).map(Arc::new),
             started: Instant::now(),
             messages: sender.downgrade(),
@@ -225,8 +225,8 @@ impl Driver {
             Order::TakeWhole { connection } => self.lane(connection, Lane::take_whole),
             Order::Shrink { connection, end } => self.lane(connection, |lane| lane.shrink(end)),
             Order::Drop { connection, stall } => {
-                if let Some(stall) = stall {
-                    self.progress.meter().add_stall(stall);
+                if let (Some(stall), Some(active)) = (stall, self.active_on(connection)) {
+                    active.job.progress.meter().add_stall(stall);
                 }
                 self.lane(connection, Lane::close);
             }
@@ -254,6 +254,10 @@ impl Driver {
         }
     }
 
+    fn active_on(&self, connection: ConnectionId) -> Option<&Active> {
+        self.lanes.get(&connection).and_then(|lane| self.blobs.get(&lane.blob))
+    }
+
     fn ask(&mut self, connection: ConnectionId, blob: BlobId, host: HostId, range: ByteRange, ranged: bool) {
         let (Some(active), Some(messages)) = (self.blobs.get_mut(&blob), self.messages.upgrade()) else { return };
         let Some(source) = active.sources.iter().position(|source| *source == host) else { return };
@@ -268,17 +272,17 @@ impl Driver {
             ranged,
             lane,
             messages,
-            progress: self.progress.clone(),
+            progress: active.job.progress.clone(),
             bucket: self.bucket.clone(),
         };
         tokio::spawn(request.run());
     }
 
     fn retrying(&self, blob: BlobId, host: HostId, cause: &Cause, after: std::time::Duration) {
-        self.progress.meter().add_retry();
         if let Some(active) = self.blobs.get(&blob) {
+            active.job.progress.meter().add_retry();
             let host = self.hosts[host.0].clone();
-            self.progress.emit(&Event::Retrying { blob: active.digest(), host, cause: cause.to_string(), after });
+            active.job.progress.emit(&Event::Retrying { blob: active.digest(), host, cause: cause.to_string(), after });
         }
     }
 
@@ -286,7 +290,7 @@ impl Driver {
         let (Some(active), Some(messages)) = (self.blobs.get(&blob), self.messages.upgrade()) else { return };
         let entry = active.job.entry.clone();
         let missing: u64 = entry.missing().iter().map(|range| range.len()).sum();
-        self.progress.meter().add_refetched(entry.blob().size() - missing);
+        active.job.progress.meter().add_refetched(entry.blob().size() - missing);
         tokio::task::spawn_blocking(move || {
             let result = entry.restart();
             // A driver that is gone no longer cares.

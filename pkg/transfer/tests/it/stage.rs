@@ -48,7 +48,7 @@ impl Stage {
         let spool = Spool::open(&home.path().join("spool"), None).unwrap();
         let events = Arc::<Mutex<Vec<Event>>>::default();
         let log = events.clone();
-        let progress = Progress::new(move |event| log.lock().unwrap().push(event.clone()));
+        let progress = Progress::new(move |_, event| log.lock().unwrap().push(event.clone()));
         let engine = Engine::new(limits, retry, progress.clone());
         Self { home, spool, engine, progress, events }
     }
