@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use oci::Digest;
 
-use crate::Meter;
+use crate::{Meter, RangeSpan, StepSpan};
 
 /// One thing that happened. Sizes in bytes.
 #[derive(Clone, Debug)]
@@ -63,6 +63,10 @@ pub enum Event {
         /// The blob.
         blob: Digest,
     },
+    /// A request for bytes of a blob is over.
+    RangeDone(RangeSpan),
+    /// A step of the pull is over.
+    StepDone(StepSpan),
     /// Something a person should know that is no failure.
     Warning {
         /// One line.
@@ -76,6 +80,8 @@ pub struct Progress {
     listener: Arc<Listener>,
     image: Option<Arc<str>>,
     meter: Arc<Meter>,
+    #[expect(clippy::disallowed_types, reason = "what really took how long is told, also where a test simulates time")]
+    started: std::time::Instant,
 }
 
 type Listener = dyn Fn(Option<&Arc<str>>, &Event) + Send + Sync;
@@ -84,7 +90,20 @@ impl Progress {
     /// Events go to `listener`, on the thread where they happen: it must be quick. It is told the image they are about, where the
     /// run is divided into images ([`Progress::image`]).
     pub fn new(listener: impl Fn(Option<&Arc<str>>, &Event) + Send + Sync + 'static) -> Self {
-        Self { listener: Arc::new(listener), image: None, meter: Arc::default() }
+        #[expect(clippy::disallowed_types, reason = "as in the field")]
+        let started = std::time::Instant::now();
+        Self { listener: Arc::new(listener), image: None, meter: Arc::default(), started }
+    }
+
+    /// The same run, heard by `another` as well.
+    #[must_use]
+    pub fn heard_by(self, another: impl Fn(Option<&Arc<str>>, &Event) + Send + Sync + 'static) -> Self {
+        let first = self.listener;
+        let both = move |image: Option<&Arc<str>>, event: &Event| {
+            first(image, event);
+            another(image, event);
+        };
+        Self { listener: Arc::new(both), ..self }
     }
 
     /// Nobody listens.
@@ -99,12 +118,18 @@ impl Progress {
             listener: Arc::clone(&self.listener),
             image: Some(name.into()),
             meter: Arc::new(Meter::within(Arc::clone(&self.meter))),
+            started: self.started,
         }
     }
 
     /// Tells the listener.
     pub fn emit(&self, event: &Event) {
         (self.listener)(self.image.as_ref(), event);
+    }
+
+    /// Time since the run began.
+    pub fn elapsed(&self) -> Duration {
+        self.started.elapsed()
     }
 
     /// The counters of the image, or of the run.
@@ -158,6 +183,21 @@ mod tests {
         assert_eq!(images[0].meter().tally().fetched, 10);
         let tally = run.meter().tally();
         assert_eq!((tally.fetched, tally.by_host["r:443"]), (30, 30));
+    }
+
+    #[test]
+    fn two_may_listen_to_one_run() {
+        let heard = Arc::new(Mutex::new(String::new()));
+        let ears = |name: char| {
+            let heard = Arc::clone(&heard);
+            move |_: Option<&Arc<str>>, _: &Event| heard.lock().unwrap().push(name)
+        };
+        let first = Progress::new(ears('a'));
+        let both = first.clone().heard_by(ears('b'));
+        both.emit(&Event::Warning { text: "both".to_owned() });
+        first.emit(&Event::Warning { text: "the first alone".to_owned() });
+        both.meter().add_retry();
+        assert_eq!((heard.lock().unwrap().as_str(), first.meter().tally().retries), ("aba", 1));
     }
 
     #[test]

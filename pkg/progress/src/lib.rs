@@ -6,6 +6,8 @@
 
 mod event;
 mod meter;
+mod span;
 
 pub use event::{Event, Progress};
 pub use meter::{Meter, Stall, Stalls, Tally};
+pub use span::{Answered, Ending, RangeSpan, Step, StepSpan, Subject};

@@ -19,6 +19,7 @@ pub struct Meter {
     stalls: [AtomicU64; 4],
     refetched: AtomicU64,
     by_host: Mutex<BTreeMap<String, u64>>,
+    by_source: Mutex<BTreeMap<&'static str, u64>>,
 }
 
 /// Which rule gave a connection up for being slow.
@@ -69,6 +70,8 @@ pub struct Tally {
     pub refetched: u64,
     /// Body bytes by host and port.
     pub by_host: BTreeMap<String, u64>,
+    /// Bytes that came another way than as ranges of layers, by the name of where they came from.
+    pub by_source: BTreeMap<&'static str, u64>,
 }
 
 impl Meter {
@@ -94,6 +97,14 @@ impl Meter {
         for meter in self.all() {
             let mut by_host = meter.by_host.lock().unwrap_or_else(PoisonError::into_inner);
             *by_host.entry(host.to_owned()).or_default() += bytes;
+        }
+    }
+
+    /// `bytes` came from `source`, which is no range of a layer.
+    pub fn add_source(&self, source: &'static str, bytes: u64) {
+        for meter in self.all() {
+            let mut by_source = meter.by_source.lock().unwrap_or_else(PoisonError::into_inner);
+            *by_source.entry(source).or_default() += bytes;
         }
     }
 
@@ -147,6 +158,7 @@ impl Meter {
             },
             refetched: self.refetched.load(Relaxed),
             by_host: self.by_host.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            by_source: self.by_source.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }
 }
@@ -169,6 +181,7 @@ mod tests {
                         meter.add_fetched(7);
                     }
                     meter.add_host(host, 700);
+                    meter.add_source("spool", 2);
                     meter.add_retry();
                     meter.add_stall(Stall::Silent);
                     meter.add_stall(Stall::Waited);
@@ -181,6 +194,8 @@ mod tests {
         let by_host = BTreeMap::from([("mirror:5000".to_owned(), 700), ("registry:443".to_owned(), 1400)]);
         let stalls = Stalls { silent: 3, waited: 3, ..Stalls::default() };
         assert_eq!(stalls.total(), 6);
-        assert_eq!(meter.tally(), Tally { fetched: 2100, connections: 1, retries: 3, stalls, refetched: 15, by_host });
+        let by_source = BTreeMap::from([("spool", 6)]);
+        let expected = Tally { fetched: 2100, connections: 1, retries: 3, stalls, refetched: 15, by_host, by_source };
+        assert_eq!(meter.tally(), expected);
     }
 }

@@ -11,7 +11,7 @@ use std::{
 
 use containerd::{Committed, Examined, Labels, Store};
 use oci::{ByteRange, Descriptor, Layer};
-use progress::{Event, Progress};
+use progress::{Event, Meter, Progress, Step, Subject};
 use registry::Repository;
 use serde::Serialize;
 use spool::{Entry, Verified};
@@ -63,6 +63,19 @@ pub(crate) struct Arrived {
     pub(crate) resumed: u64,
 }
 
+impl Arrived {
+    /// Adds it to the bytes by source, under the names that the receipt has for them.
+    pub(crate) fn count(&self, size: u64, meter: &Meter) {
+        let (source, bytes) = match self.source {
+            Source::Network | Source::Spool => ("spool", self.resumed),
+            Source::SameNamespace => ("same_namespace", size),
+            Source::OtherNamespace => ("other_namespace", size),
+            Source::Snapshot => ("snapshot", size),
+        };
+        meter.add_source(source, bytes);
+    }
+}
+
 impl Blobs {
     /// Brings the layer's blob here. `file` is an `overlaybd.commit` of a snapshot that may hold exactly this blob.
     pub(crate) async fn bring(&self, layer: &Layer, kind: LayerKind, file: Option<PathBuf>) -> Result<Arrived, Error> {
@@ -74,7 +87,8 @@ impl Blobs {
         if let Some(file) = file
             && let Some(verified) = intact(file, blob).await?
         {
-            let committed = self.store.commit(&verified, &Labels::new()).await?;
+            let committing = async { Ok(self.store.commit(&verified, &Labels::new()).await?) };
+            let committed = self.content(blob, committing).await?;
             return Ok(Arrived { committed, source: Source::Snapshot, resumed: 0 });
         }
         let _open = self.turns.to_open().await;
@@ -93,7 +107,8 @@ impl Blobs {
             blocking(move || Ok(verified.discard()?)).await?;
             return Err(error);
         }
-        let committed = upload.commit(&verified, &Labels::new()).await?;
+        let committing = async { Ok(upload.commit(&verified, &Labels::new()).await?) };
+        let committed = self.content(blob, committing).await?;
         blocking(move || Ok(verified.discard()?)).await?;
         let source = if resumed == blob.size() { Source::Spool } else { Source::Network };
         Ok(Arrived { committed, source, resumed })
@@ -138,6 +153,14 @@ impl Blobs {
             move |offset, buffer: &mut [u8]| Ok(overlaybd::ReadAt::read_at(&bytes[..], offset, buffer).unwrap_or_default());
         let verified = self.spooled(document, read).await?;
         self.put(verified).await
+    }
+
+    fn content(
+        &self,
+        blob: &Descriptor,
+        committing: impl Future<Output = Result<Committed, Error>>,
+    ) -> impl Future<Output = Result<Committed, Error>> {
+        self.progress.step(Step::Content, Subject::Blob(blob.digest), committing)
     }
 
     async fn fetch(&self, entry: Entry) -> Result<Verified, Error> {

@@ -13,6 +13,7 @@ use std::{
 
 use containerd::{Committed, Labels, Mount, Named, Prepared, Session};
 use oci::{Digest, Layer};
+use progress::{Progress, Step, Subject};
 
 use crate::{
     Error, blocking,
@@ -34,6 +35,7 @@ pub(crate) struct Chain<'a> {
     /// Name of the image record, for the label that tells the device where to read from.
     pub(crate) image_ref: &'a str,
     pub(crate) lazy: bool,
+    pub(crate) progress: &'a Progress,
 }
 
 /// A snapshot on its way.
@@ -79,7 +81,8 @@ impl Chain<'_> {
         let labels = overlaybd::snapshot_labels(layer, kind, self.image_ref, self.lazy).labels;
         let key = format!("extract-{} {}", probe::unique(), layer.chain_id);
         let asked = SystemTime::now();
-        let Prepared::Active(mounts) = self.prepare(&key, layer.parent, &labels).await? else {
+        let prepared = self.step(Step::Prepare, layer, self.prepare(&key, layer.parent, &labels)).await?;
+        let Prepared::Active(mounts) = prepared else {
             self.scratch.forget(&key);
             return Ok(Begun::Exists);
         };
@@ -106,7 +109,8 @@ impl Chain<'_> {
     ) -> Result<Standing, Error> {
         let Begun::Active(active) = begun else { return self.join(layer, kind, blob).await };
         let standing = self.fill(layer, blob, &active).await?;
-        let named = self.session.commit(self.snapshotter, layer.chain_id, &active.key, &active.labels).await?;
+        let committing = async { Ok(self.session.commit(self.snapshotter, layer.chain_id, &active.key, &active.labels).await?) };
+        let named = self.step(Step::Snapshot, layer, committing).await?;
         self.scratch.forget(&active.key);
         if named == Named::Theirs {
             // Another client committed the name first, perhaps lazily; ours is gone.
@@ -133,7 +137,8 @@ impl Chain<'_> {
                     return Err(Error::Unusable { chain_id: layer.chain_id, layer: layer.descriptor.digest, why });
                 }
                 prove_directory(fs, layer, None).await?;
-                Ok(place(blob, fs).await?.map_or(Standing::Committed, Standing::File))
+                let placed = self.step(Step::Link, layer, place(blob, fs)).await?;
+                Ok(placed.map_or(Standing::Committed, Standing::File))
             }
             _ if self.is_lazy(layer).await? => {
                 let why = "it was committed lazily, and its directory cannot be reached from here to make it whole".to_owned();
@@ -162,15 +167,25 @@ impl Chain<'_> {
     /// Links the blob where the directory can be reached, else lets containerd unpack it.
     async fn fill(&self, layer: &Layer, blob: Option<&Committed>, active: &Active) -> Result<Standing, Error> {
         if let (Some(blob), Some(fs)) = (blob, &active.fs)
-            && let Some(placed) = place(blob, fs).await?
+            && let Some(placed) = self.step(Step::Link, layer, place(blob, fs)).await?
         {
             return Ok(Standing::File(placed));
         }
-        let actual = self.session.apply(&layer.descriptor, &active.mounts).await?;
+        let unpacking = async { Ok(self.session.apply(&layer.descriptor, &active.mounts).await?) };
+        let actual = self.step(Step::Unpack, layer, unpacking).await?;
         if actual != layer.diff_id {
             return Err(Error::DiffId { layer: layer.descriptor.digest, expected: layer.diff_id, actual });
         }
         Ok(Standing::Unpacked)
+    }
+
+    fn step<T>(
+        &self,
+        step: Step,
+        layer: &Layer,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> impl Future<Output = Result<T, Error>> {
+        self.progress.step(step, Subject::Blob(layer.descriptor.digest), work)
     }
 
     async fn is_lazy(&self, layer: &Layer) -> Result<bool, Error> {

@@ -11,7 +11,7 @@ use std::{
 
 use containerd::{Committed, ImageRecord, Labels, Notice, Session, Store};
 use oci::Reference;
-use progress::{Event, Progress};
+use progress::{Event, Progress, Step, Subject};
 use registry::{Registry, Repository};
 use tokio::time::Instant;
 use transfer::Engine;
@@ -128,7 +128,8 @@ impl Puller {
         self.session.stat(&self.options.snapshotter, "").await?;
         let clock = Clock::start();
         let repository = self.registry.repository(reference)?;
-        let found = resolve::resolve(&self.engine, &repository, reference, self.options.platform.as_ref()).await?;
+        let resolving = resolve::resolve(&self.engine, &repository, reference, self.options.platform.as_ref());
+        let found = self.progress.step(Step::Resolve, Subject::Image(reference.name().to_owned()), resolving).await?;
         Box::pin(self.pull_found(reference, repository, found, clock, None)).await
     }
 
@@ -162,6 +163,7 @@ impl Puller {
     ) -> Result<Receipt, Error> {
         let kinds = overlaybd::classify(&found.image.layers, self.options.lazy)?;
         let resolved = clock.seconds();
+        self.progress.meter().add_source("documents", found.document_bytes);
         self.progress.emit(&Event::Resolved { reference: reference.name().to_owned(), target: found.image.target.digest });
         self.session.lease(self.options.lease_expiry, found.image.manifest.digest).await?;
         let warnings = Arc::default();
@@ -232,13 +234,17 @@ impl Pull<'_> {
         if let Some(damages) = &self.damages {
             Box::pin(self.mend(&store, &blobs, damages)).await?;
         }
-        let here = inventory::look(session, &store, probe, snapshotter, &image.layers, &self.kinds).await?;
-        let plan = Plan::new(&image.layers, &self.kinds, &here.layers, options.lazy);
-        self.sweep(&store).await;
-        if plan.writes() {
-            let snapshots = probe.answers().await?;
-            self.check_space(&store, &plan, snapshots).await?;
-        }
+        let planning = async {
+            let here = inventory::look(session, &store, probe, snapshotter, &image.layers, &self.kinds).await?;
+            let plan = Plan::new(&image.layers, &self.kinds, &here.layers, options.lazy);
+            self.sweep(&store).await;
+            if plan.writes() {
+                let snapshots = probe.answers().await?;
+                self.check_space(&store, &plan, snapshots).await?;
+            }
+            Ok((here, plan))
+        };
+        let (here, plan) = self.step(Step::Plan, planning).await?;
         progress.emit(&Event::Planned { layers: plan.layers.len(), to_fetch: plan.blobs_to_fetch() });
         documents::write(session, self.reference, image).await?;
         let chain = Chain {
@@ -249,13 +255,19 @@ impl Pull<'_> {
             layers: &image.layers,
             image_ref: self.reference.name(),
             lazy: options.lazy,
+            progress,
         };
-        let outcomes = Work { blobs, chain, plan: &plan, here: &here, progress }.carry_out().await?;
+        let work = Work { blobs, chain, plan: &plan, here: &here, progress };
+        let outcomes = self.step(Step::Layers, work.carry_out()).await?;
         let layers_done = self.clock.seconds();
         self.label(&outcomes).await?;
         self.publish(&store).await?;
         self.tidy(&store, &outcomes).await;
         Ok(self.receipt(&store, &plan, &outcomes, layers_done))
+    }
+
+    fn step<T>(&self, step: Step, work: impl Future<Output = Result<T, Error>>) -> impl Future<Output = Result<T, Error>> {
+        self.puller.progress.step(step, Subject::Image(self.reference.name().to_owned()), work)
     }
 
     async fn open_store(&self) -> Result<Store, Error> {
@@ -324,18 +336,25 @@ impl Pull<'_> {
         let Puller { session, options, probe, .. } = self.puller;
         let (image, snapshotter) = (&self.found.image, options.snapshotter.as_str());
         let prover = Prover { session, store, probe, snapshotter, layers: &image.layers, kinds: &self.kinds };
-        let attached = if options.lazy { prover.prove_chain().await? } else { prover.prove().await? };
-        documents::prove(session, image, snapshotter).await?;
+        let proving = async {
+            let attached = if options.lazy { prover.prove_chain().await? } else { prover.prove().await? };
+            documents::prove(session, image, snapshotter).await?;
+            Ok(attached)
+        };
+        let attached = self.step(Step::Prove, proving).await?;
         self.puller.publishing.store(true, Ordering::Relaxed);
-        let published = publish::publish(session, self.reference, image, &options.labels, !options.lazy).await?;
-        let outcome = proof::still_there(session, snapshotter, image, &attached).await;
-        if outcome.is_err()
-            && let Err(error) = published.take_back(session).await
-        {
-            let text = format!("the image record {} could not be taken back: {error}", self.reference);
-            self.puller.progress.emit(&Event::Warning { text });
-        }
-        outcome
+        let publishing = async {
+            let published = publish::publish(session, self.reference, image, &options.labels, !options.lazy).await?;
+            let outcome = proof::still_there(session, snapshotter, image, &attached).await;
+            if outcome.is_err()
+                && let Err(error) = published.take_back(session).await
+            {
+                let text = format!("the image record {} could not be taken back: {error}", self.reference);
+                self.puller.progress.emit(&Event::Warning { text });
+            }
+            outcome
+        };
+        self.step(Step::Publish, publishing).await
     }
 
     /// What other pulls left and nobody used for long goes: the room may be needed now. This image's own is still of use, however old.

@@ -65,18 +65,25 @@ impl Work<'_> {
     fn set_out(&self) -> Arrivals {
         let mut arrivals = Arrivals { tasks: JoinSet::new(), here: HashMap::new() };
         for (layer, planned) in self.chain.layers.iter().zip(&self.plan.layers) {
-            let digest = layer.descriptor.digest;
+            let (digest, size) = (layer.descriptor.digest, layer.descriptor.size());
             match planned.origin {
                 _ if planned.action == Action::Keep => {}
                 Origin::Remote | Origin::Layer(_) => {}
                 Origin::Content => {
                     let committed = self.here.committed.get(&digest).expect("the plan was made from it").clone();
-                    arrivals.here.insert(digest, Arrived { committed, source: Source::SameNamespace, resumed: 0 });
+                    let arrived = Arrived { committed, source: Source::SameNamespace, resumed: 0 };
+                    if arrivals.here.insert(digest, arrived.clone()).is_none() {
+                        arrived.count(size, self.progress.meter());
+                    }
                 }
                 Origin::Snapshot | Origin::Registry => {
                     let file = (planned.origin == Origin::Snapshot).then(|| self.file(layer)).flatten();
                     let (blobs, layer, kind) = (self.blobs.clone(), layer.clone(), planned.kind);
-                    arrivals.tasks.spawn(async move { Ok((digest, blobs.bring(&layer, kind, file).await?)) });
+                    arrivals.tasks.spawn(async move {
+                        let arrived = blobs.bring(&layer, kind, file).await?;
+                        arrived.count(size, blobs.progress.meter());
+                        Ok((digest, arrived))
+                    });
                 }
             }
         }

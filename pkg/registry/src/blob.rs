@@ -1,9 +1,10 @@
 //! One ranged GET of a blob: the head is checked before the caller sees a byte, the length while it reads.
 
-use std::fmt;
+use std::{fmt, net::SocketAddr};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use hyper_util::client::legacy::connect::HttpInfo;
 use oci::{ByteRange, Descriptor};
 use reqwest::Response;
 
@@ -52,6 +53,17 @@ impl Body {
     /// What the frames cover.
     pub fn span(&self) -> Span {
         self.span
+    }
+
+    /// Host and port of who answered: the host, or the storage it redirects to.
+    pub fn server(&self) -> &str {
+        &self.server
+    }
+
+    /// Our end and the other end of the connection it comes on; the other end may be a proxy's.
+    pub fn connection(&self) -> Option<(SocketAddr, SocketAddr)> {
+        let ends = self.response.extensions().get::<HttpInfo>()?;
+        Some((ends.local_addr(), ends.remote_addr()))
     }
 
     /// Number of bytes all frames together have.

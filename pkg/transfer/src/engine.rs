@@ -3,6 +3,7 @@
 mod bucket;
 mod driver;
 mod lane;
+mod record;
 mod trust;
 
 use std::{

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use oci::{ByteRange, Digest};
+use oci::Digest;
 use progress::{Event, Progress};
 use registry::Repository;
 use spool::Entry;
@@ -16,7 +16,7 @@ use tokio::{
 
 use super::{
     bucket::Bucket,
-    lane::{Lane, Request},
+    lane::{Asked, Lane, Request},
 };
 use crate::{BlobId, Cause, ConnectionId, Error, Fact, Failure, HostId, Limits, Order, RetryPolicy, Schedule};
 
@@ -221,14 +221,16 @@ impl Driver {
 
     fn carry_out(&mut self, order: Order) {
         match order {
-            Order::Ask { connection, blob, host, range, ranged } => self.ask(connection, blob, host, range, ranged),
+            Order::Ask { connection, blob, host, range, ranged, attempt } => {
+                self.ask(blob, host, Asked { connection, range, ranged, attempt });
+            }
             Order::TakeWhole { connection } => self.lane(connection, Lane::take_whole),
             Order::Shrink { connection, end } => self.lane(connection, |lane| lane.shrink(end)),
             Order::Drop { connection, stall } => {
                 if let (Some(stall), Some(active)) = (stall, self.active_on(connection)) {
                     active.job.progress.meter().add_stall(stall);
                 }
-                self.lane(connection, Lane::close);
+                self.lane(connection, |lane| lane.close(stall));
             }
             Order::Retry { blob, host, cause, after } => self.retrying(blob, host, &cause, after),
             Order::Restart { blob } => self.restart(blob),
@@ -258,18 +260,16 @@ impl Driver {
         self.lanes.get(&connection).and_then(|lane| self.blobs.get(&lane.blob))
     }
 
-    fn ask(&mut self, connection: ConnectionId, blob: BlobId, host: HostId, range: ByteRange, ranged: bool) {
+    fn ask(&mut self, blob: BlobId, host: HostId, asked: Asked) {
         let (Some(active), Some(messages)) = (self.blobs.get_mut(&blob), self.messages.upgrade()) else { return };
         let Some(source) = active.sources.iter().position(|source| *source == host) else { return };
-        let lane = Arc::new(Lane::new(blob, active.job.hosts[source], range));
+        let lane = Arc::new(Lane::new(blob, active.job.hosts[source], asked.range));
         active.open += 1;
-        self.lanes.insert(connection, lane.clone());
+        self.lanes.insert(asked.connection, lane.clone());
         let request = Request {
-            connection,
+            asked,
             repository: active.job.repository.clone(),
             entry: active.job.entry.clone(),
-            range,
-            ranged,
             lane,
             messages,
             progress: active.job.progress.clone(),

@@ -13,7 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use oci::ByteRange;
-use progress::Progress;
+use progress::{Progress, Stall};
 use registry::{Body, Fault, Repository, Span};
 use spool::{Entry, Grant};
 use tokio::{
@@ -21,7 +21,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-use super::{bucket::Bucket, driver::Message};
+use super::{bucket::Bucket, driver::Message, record::Record};
 use crate::{Answer, BlobId, ConnectionId, Fact};
 
 /// Frames are collected up to this before they go to a blocking thread. 128 KiB: the hop costs a few microseconds, the
@@ -50,23 +50,35 @@ pub(super) struct Lane {
 struct Control {
     end: u64,
     closed: bool,
+    /// By which rule it was closed for being slow.
+    stall: Option<Stall>,
     whole: bool,
+}
+
+/// What a request is to ask for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    pub(super) connection: ConnectionId,
+    pub(super) range: ByteRange,
+    /// With a `Range` header?
+    pub(super) ranged: bool,
+    /// How often these bytes were asked for there, this time included.
+    pub(super) attempt: u32,
 }
 
 /// Everything a request needs.
 pub(super) struct Request {
-    pub(super) connection: ConnectionId,
+    pub(super) asked: Asked,
     pub(super) repository: Repository,
     pub(super) entry: Entry,
-    pub(super) range: ByteRange,
-    pub(super) ranged: bool,
     pub(super) lane: Arc<Lane>,
     pub(super) messages: mpsc::UnboundedSender<Message>,
     pub(super) progress: Progress,
     pub(super) bucket: Option<Arc<Bucket>>,
 }
 
-enum Trouble {
+#[derive(Debug)]
+pub(super) enum Trouble {
     Registry(Fault),
     Disk(spool::Error),
     /// The runtime ends.
@@ -75,7 +87,7 @@ enum Trouble {
 
 impl Lane {
     pub(super) fn new(blob: BlobId, host: usize, range: ByteRange) -> Self {
-        let control = Control { end: range.end(), closed: false, whole: false };
+        let control = Control { end: range.end(), closed: false, stall: None, whole: false };
         Self {
             blob,
             host,
@@ -111,8 +123,14 @@ impl Lane {
         self.change(|control| control.end = end);
     }
 
-    pub(super) fn close(&self) {
-        self.change(|control| control.closed = true);
+    /// `stall` is the rule by which it was too slow, if that is why.
+    pub(super) fn close(&self, stall: Option<Stall>) {
+        self.change(|control| (control.closed, control.stall) = (true, stall));
+    }
+
+    /// The rule by which it was closed for being too slow, if it was.
+    pub(super) fn stall(&self) -> Option<Stall> {
+        self.control().stall
     }
 
     fn change(&self, change: impl FnOnce(&mut Control)) {
@@ -139,10 +157,11 @@ impl Request {
     pub(super) async fn run(self) {
         let meter = self.progress.meter();
         meter.connection_opened();
-        let mut offset = self.range.start();
-        let result = self.exchange(&mut offset).await;
+        let mut record = Record::begin(&self.progress, self.asked.range);
+        let result = self.exchange(&mut record).await;
+        record.tell(&self, &result);
         meter.connection_closed();
-        let connection = self.connection;
+        let (connection, offset) = (self.asked.connection, record.written);
         let message = match result {
             Ok(()) | Err(Trouble::Stopped) => Message::Fact(Fact::Ended { connection, offset, fault: None }),
             Err(Trouble::Registry(fault)) => Message::Fact(Fact::Ended { connection, offset, fault: Some(Arc::new(fault)) }),
@@ -156,17 +175,18 @@ impl Request {
         let _ = self.messages.send(Message::Fact(fact));
     }
 
-    /// `offset` is the end of what is written, also after an error.
-    async fn exchange(&self, offset: &mut u64) -> Result<(), Trouble> {
-        let connection = self.connection;
-        let asked = self.ranged.then_some(self.range);
+    /// The record says what is written, also after an error.
+    async fn exchange(&self, record: &mut Record) -> Result<(), Trouble> {
+        let Asked { connection, ranged, .. } = self.asked;
+        let asked = ranged.then_some(self.asked.range);
         let answer = tokio::select! {
             biased;
             _ = self.lane.wait_for(|control| control.closed) => return Ok(()),
             answer = self.repository.blob(self.lane.host, self.entry.blob(), asked) => answer,
         };
         let body = answer.map_err(Trouble::Registry)?;
-        let mut range = self.range;
+        record.answered(&body);
+        let mut range = self.asked.range;
         match body.span() {
             Span::Range(_) => self.say(Fact::Accepted { connection, answer: Answer::Range }),
             Span::Whole => {
@@ -178,14 +198,15 @@ impl Request {
                 self.lane.change(|control| control.end = range.end());
             }
         }
-        *offset = range.start();
+        record.writes(range);
         let grant = self.entry.grant(range).map_err(Trouble::Disk)?;
         let (end, start) = (range.end(), range.start());
         let mut copy = Copy { request: self, grant: Some(grant), end, received: start, written: start, frames: Vec::new() };
-        let result = copy.run(body).await;
+        let result = copy.run(body, record).await;
         // What came before the trouble is good.
         let flushed = copy.flush().await;
-        *offset = copy.written;
+        record.written = copy.written;
+        record.end = copy.end;
         self.progress.meter().add_host(self.repository.host_name(self.lane.host), copy.received - range.start());
         flushed.and(result)
     }
@@ -211,7 +232,7 @@ async fn next_frame(lane: &Lane, go_on: Instant, body: &mut Body) -> Result<Opti
 }
 
 impl Copy<'_> {
-    async fn run(&mut self, mut body: Body) -> Result<(), Trouble> {
+    async fn run(&mut self, mut body: Body, record: &mut Record) -> Result<(), Trouble> {
         let lane = &self.request.lane;
         let asked_end = self.end;
         let mut go_on = Instant::now();
@@ -234,6 +255,7 @@ impl Copy<'_> {
                     if self.frames.is_empty() {
                         write_by = Instant::now() + LINGER;
                     }
+                    record.arrives(&self.request.progress);
                     if let Some(bucket) = &self.request.bucket {
                         go_on = bucket.take(frame.len() as u64);
                     }
@@ -275,7 +297,7 @@ impl Copy<'_> {
         }
         self.end = end;
         self.request.lane.change(|control| control.end = end);
-        self.request.say(Fact::Shrunk { connection: self.request.connection, end });
+        self.request.say(Fact::Shrunk { connection: self.request.asked.connection, end });
         Ok(())
     }
 

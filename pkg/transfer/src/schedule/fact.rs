@@ -105,6 +105,8 @@ pub enum Order {
         range: ByteRange,
         /// With a `Range` header?
         ranged: bool,
+        /// 1, or more when these bytes were asked for there before.
+        attempt: u32,
     },
     /// Write the 200 answer as one stream from byte 0.
     TakeWhole {

@@ -86,6 +86,6 @@ impl Schedule {
                 moves: piece.moves,
             },
         );
-        self.orders.push(Order::Ask { connection, blob: id, host, range: piece.range, ranged });
+        self.orders.push(Order::Ask { connection, blob: id, host, range: piece.range, ranged, attempt: piece.attempts + 1 });
     }
 }

@@ -5,5 +5,6 @@ mod ends;
 mod fail_over;
 mod faults;
 mod mixed;
+mod spans;
 mod stage;
 mod tokens;

@@ -279,7 +279,7 @@ impl<'a> Sim<'a> {
 
     fn carry_out(&mut self, order: Order) {
         match order {
-            Order::Ask { connection, blob, host, range, ranged } => {
+            Order::Ask { connection, blob, host, range, ranged, .. } => {
                 let target = self.schedule.hosts[&host].target();
                 let busy = self.flights.values().filter(|flight| flight.host == host).count();
                 assert!(busy < target, "{busy} connections open to {host:?}, which may have {target}");
