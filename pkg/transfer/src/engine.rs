@@ -24,7 +24,7 @@ use tokio::{
 
 use crate::{BlobId, Cause, Error, Limits, RetryPolicy};
 use driver::{Driver, Job, Message, Served};
-use trust::Trust;
+use trust::{Liars, Trust};
 
 /// Fetches blobs; all that are under way share its queue and its connections. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -47,6 +47,7 @@ struct Shared {
     limits: Limits,
     retry: RetryPolicy,
     next_blob: AtomicU64,
+    liars: Liars,
     /// Made at the first fetch, where there is a runtime.
     driver: OnceLock<mpsc::UnboundedSender<Message>>,
 }
@@ -54,7 +55,13 @@ struct Shared {
 impl Engine {
     /// An engine that has nothing to do yet.
     pub fn new(limits: Limits, retry: RetryPolicy, progress: Progress) -> Self {
-        let shared = Shared { limits: limits.within_rate(), retry, next_blob: AtomicU64::new(0), driver: OnceLock::new() };
+        let shared = Shared {
+            limits: limits.within_rate(),
+            retry,
+            next_blob: AtomicU64::new(0),
+            liars: Liars::default(),
+            driver: OnceLock::new(),
+        };
         Self { shared: Arc::new(shared), progress }
     }
 
@@ -67,12 +74,13 @@ impl Engine {
     /// Fetches what the entry misses and proves it. Dropping the future withdraws the blob: its connections end after the
     /// write that runs, and hold the entry's lock until then.
     ///
-    /// A host whose bytes have another digest is left for the next one; the last that is left is asked once more.
+    /// A host whose bytes have another digest is left for the next one, and asked last for every later blob; the last that is left
+    /// is asked once more.
     pub async fn fetch(&self, repository: &Repository, entry: Entry) -> Result<Fetched, Error> {
         let progress = &self.progress;
         let blob = entry.blob().digest;
         progress.emit(&Event::FetchStarted { blob, size: entry.blob().size(), resumed: entry.resumed() });
-        let mut trust = Trust::new(repository, entry.resumed() > 0);
+        let mut trust = Trust::new(repository, &self.shared.liars, entry.resumed() > 0);
         loop {
             let (served, proved) = self.transfer_and_prove(repository, &entry, trust.hosts()).await?;
             match proved {

@@ -1,15 +1,31 @@
 //! Whom to fetch a blob from, after bytes came that have another digest.
 
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
 use oci::Digest;
 use registry::Repository;
 
 use super::driver::Served;
 use crate::Error;
 
+/// Hosts that are known to have sent other bytes than they should, by name: for the rest of the run they are asked last.
+#[derive(Debug, Default)]
+pub(super) struct Liars(Mutex<BTreeSet<String>>);
+
+impl Liars {
+    fn names(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// The hosts of one blob. One that served all of it and wrongly is left; where several served a part, none is known to have
 /// lied, and the next try begins with another.
 pub(super) struct Trust<'a> {
     repository: &'a Repository,
+    liars: &'a Liars,
     hosts: Vec<usize>,
     /// Bytes of an earlier run are among those that are proved.
     resumed: bool,
@@ -18,8 +34,10 @@ pub(super) struct Trust<'a> {
 }
 
 impl<'a> Trust<'a> {
-    pub(super) fn new(repository: &'a Repository, resumed: bool) -> Self {
-        Self { repository, hosts: (0..repository.hosts()).collect(), resumed, tries: 0, warnings: Vec::new() }
+    pub(super) fn new(repository: &'a Repository, liars: &'a Liars, resumed: bool) -> Self {
+        let mut hosts: Vec<usize> = (0..repository.hosts()).collect();
+        hosts.sort_by_key(|host| liars.names().contains(repository.host_name(*host)));
+        Self { repository, liars, hosts, resumed, tries: 0, warnings: Vec::new() }
     }
 
     /// In the order in which they are to be tried, never empty.
@@ -49,6 +67,7 @@ impl<'a> Trust<'a> {
             _ if self.tries > 2 * self.repository.hosts() => return Err(corrupt()),
             Some(host) if alone && self.hosts.len() > 1 => {
                 self.hosts.retain(|other| other != host);
+                self.liars.names().insert(names.clone());
                 "left for the next host"
             }
             _ => {

@@ -95,6 +95,21 @@ async fn a_mirror_with_other_bytes_is_left_and_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mirror_that_sent_other_bytes_once_is_asked_for_no_more_while_there_is_another() {
+    let stage = Stage::new();
+    let (wrong, later) = (Content::random(15, MIB), Content::random(16, MIB));
+    let mut spoiled = false;
+    let once = move |_: &mut Request<'_>| (!std::mem::replace(&mut spoiled, true)).then_some(Fault::FlipByte(77));
+    let liar = Server::builder().blob(&wrong).blob(&later).faults(once).start();
+    let good = Server::builder().blob(&wrong).blob(&later).start();
+    let repository = mirrored(&stage, &[&liar.address()], &good.address());
+    assert_eq!(stage.fetched(&repository, &wrong).await.unwrap().warnings.len(), 1);
+    let asked = liar.count().requests;
+    assert_eq!(stage.fetched(&repository, &later).await.unwrap().warnings, Vec::<String>::new());
+    assert_eq!((liar.count().requests, stage.progress.meter().tally().by_host[&good.address()]), (asked, 2 * MIB));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn wrong_bytes_from_one_of_two_that_served_are_found_out() {
     // The liar is whoever comes second: the mirror fails halfway through, and the registry's half is wrong.
     let stage = Stage::new();
