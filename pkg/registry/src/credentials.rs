@@ -57,8 +57,8 @@ pub enum Source {
 /// All credentials there may be. The first that is found for a host wins.
 #[derive(Debug, Default)]
 pub struct Keychain {
-    /// From the command line: for the registry's own host before anything else. A host that its `hosts.toml` names gets them only
-    /// when no source has an entry for it, and only over TLS or on this machine.
+    /// From the command line: for the registry's own host before anything else. A host that its own `hosts.toml` names gets them
+    /// only when no source has an entry for it, and only over TLS or on this machine; a host for all registries never.
     pub given: Credentials,
     /// In the order to look. A file that is not there holds nothing.
     pub sources: Vec<Source>,

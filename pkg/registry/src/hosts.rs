@@ -22,19 +22,29 @@ const HUB: (&str, &str) = ("docker.io", "registry-1.docker.io");
 
 /// One host as the rules or `hosts.toml` describe it; nothing is opened yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "four independent facts, two of them capabilities of hosts.toml")]
 pub(crate) struct Entry {
     /// Scheme, host, port and path; the path ends before `/<repository>`.
     pub(crate) base: Url,
     /// Begin with https and fall to http when the host does not speak TLS.
     pub(crate) fallback: bool,
-    /// The registry's own host, not a mirror named by `hosts.toml`.
-    pub(crate) own: bool,
+    pub(crate) relation: Relation,
     pub(crate) pull: bool,
     pub(crate) resolve: bool,
     pub(crate) tls: tls::Settings,
     pub(crate) headers: HeaderMap,
     pub(crate) dial_timeout: Option<Duration>,
+}
+
+/// Whose host it is for the registry that is meant: on this depends what it may be shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Relation {
+    /// The registry itself.
+    Own,
+    /// The registry's `hosts.toml` names it.
+    Named,
+    /// The `hosts.toml` of `_default` names it, for every registry that has none: a user who gives a password for one of them
+    /// need not know of it.
+    Default,
 }
 
 /// What `hosts.toml` or a legacy certificate directory adds to a host's TLS.
@@ -68,7 +78,7 @@ fn default_entry(registry: &str, options: &Options, extra: &ExtraTls) -> Result<
     if local && port != Some(80) && !options.explicit_tls() && !extra.is_explicit() {
         entry.tls.skip_verify = true;
     }
-    entry.own = true;
+    entry.relation = Relation::Own;
     Ok(entry)
 }
 
@@ -84,7 +94,7 @@ fn entry(base: Url, port: Option<u16>, options: &Options, extra: &ExtraTls) -> E
     let mut entry = Entry {
         base,
         fallback: false,
-        own: false,
+        relation: Relation::Named,
         pull: true,
         resolve: true,
         tls,

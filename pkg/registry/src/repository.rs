@@ -8,7 +8,7 @@ use crate::{
     Body, Error, Fault, Keychain, Options, Proved, Resolved, blob,
     credentials::{Offer, Whose},
     document,
-    hosts::{self, Host},
+    hosts::{self, Host, Relation},
     target::Targets,
     tls,
 };
@@ -49,13 +49,13 @@ impl Registry {
         let Setup { options, keychain } = &*self.0;
         let (registry, name) = (reference.host(), reference.repository());
         let entries: Vec<hosts::Entry> = hosts::entries(registry, options)?.into_iter().filter(|entry| entry.pull).collect();
-        let files = keychain.read(entries.iter().any(|entry| !entry.own))?;
+        let files = keychain.read(entries.iter().any(|entry| entry.relation != Relation::Own))?;
         let hosts: Result<Vec<Host>, Error> = entries
             .into_iter()
             .map(|entry| {
                 let authority = entry.name();
-                let named = if entry.own { registry } else { &authority };
-                let whose = Whose { url: &entry.base, registry: named, repository: name, own: entry.own };
+                let named = if entry.relation == Relation::Own { registry } else { &authority };
+                let whose = Whose { url: &entry.base, registry: named, repository: name, relation: entry.relation };
                 let offer = Offer::new(keychain, &files, whose);
                 Host::new(entry, (registry, name), options, offer)
             })

@@ -1,12 +1,15 @@
 //! Every secret that a test uses, so that nothing that a user sees can hold one unnoticed.
 //!
-//! A password, token, signature or cookie is [kept](keep) where it comes into being; whoever catches what the program under test
+//! A password, token, signature or cookie is [kept](keep) where it comes into being, by who sets the stage and not by the test
+//! ([`keep_in_http`], [`keep_in_command`]); whoever catches what the program under test
 //! says hands it to [`assert_none_in`]. Found are also the forms that derive from a secret: percent-encoded, escaped, and in
 //! base64 whatever stands before it (`user:password`).
 //!
 //! A test process knows its own secrets only, and only those so far. So `hack/test` names a directory in `RPULL_LEAK_CHECK`: all
 //! forms of all secrets, one a line, are gathered in its file `secrets`, all that was checked in `output`, and one is searched
 //! for the other when the suite is over.
+
+mod places;
 
 use std::{
     collections::BTreeMap,
@@ -18,6 +21,9 @@ use std::{
 };
 
 use base64::{Engine as _, prelude::BASE64_STANDARD_NO_PAD as BASE64};
+
+pub(crate) use self::places::unescape;
+pub use self::places::{keep_in_command, keep_in_http, keep_in_logins, keep_in_proxy};
 
 /// A shorter secret would be found where it is none.
 const SHORTEST: usize = 8;

@@ -263,7 +263,7 @@ impl Asked {
         let mut asked = Self::default();
         let (mut name, mut password) = (None, None);
         for (key, value) in form.split('&').filter_map(|pair| pair.split_once('=')) {
-            let value = unescape(value);
+            let value = secrets::unescape(value);
             match key {
                 "scope" => asked.scopes.extend(value.split(' ').map(str::to_owned)),
                 "username" => name = Some(value),
@@ -280,23 +280,6 @@ impl Asked {
         asked.user = name.zip(password).or_else(basic);
         asked
     }
-}
-
-/// `+` and `%XX`.
-fn unescape(text: &str) -> String {
-    let mut bytes = Vec::new();
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        bytes.push(match byte {
-            b'+' => b' ',
-            b'%' => {
-                let digits: Vec<u8> = rest.by_ref().take(2).collect();
-                u8::from_str_radix(&String::from_utf8_lossy(&digits), 16).unwrap_or(b'?')
-            }
-            byte => byte,
-        });
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 fn output(command: &mut Command, input: &[u8]) -> Vec<u8> {

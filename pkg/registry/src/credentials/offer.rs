@@ -8,7 +8,7 @@ use super::{Credentials, File, Files, Keychain, lookup::Entry};
 use crate::{
     Fault,
     fault::About,
-    hosts::{self, Host},
+    hosts::{self, Host, Relation},
     redact,
 };
 
@@ -23,14 +23,13 @@ pub(crate) struct Whose<'a> {
     /// The registry as the reference names it when the host is the registry's own; the host itself when `hosts.toml` names it.
     pub(crate) registry: &'a str,
     pub(crate) repository: &'a str,
-    /// The registry's own host.
-    pub(crate) own: bool,
+    pub(crate) relation: Relation,
 }
 
 /// What one host may be shown, best first.
 #[derive(Debug)]
 pub(crate) struct Offer {
-    own: bool,
+    relation: Relation,
     entries: Vec<(Arc<str>, Entry)>,
     keychain: Arc<Keychain>,
 }
@@ -48,11 +47,20 @@ pub(crate) enum Origin {
     #[default]
     Flags,
     /// There are some on the command line, and this host may not see them.
-    Withheld,
+    Withheld(Why),
     /// A file of credentials.
     File(Arc<str>),
     /// A helper of this name.
     Helper(String),
+}
+
+/// Why the command line's credentials were withheld.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Why {
+    /// They could be read on the way.
+    Open,
+    /// The host is one for all registries, they were given for one of them.
+    ForAll,
 }
 
 impl Offer {
@@ -66,25 +74,34 @@ impl Offer {
             let name = Arc::clone(&file.name);
             entries.into_iter().map(move |entry| (Arc::clone(&name), entry)).collect::<Vec<_>>()
         };
-        Self { own: whose.own, entries: files.0.iter().flat_map(of_file).collect(), keychain: Arc::clone(keychain) }
+        Self { relation: whose.relation, entries: files.0.iter().flat_map(of_file).collect(), keychain: Arc::clone(keychain) }
     }
 
     /// What would be shown first, as far as that is known without asking anybody.
     pub(crate) fn first(&self) -> Shown {
-        let credentials = if self.own { self.keychain.given.clone() } else { Credentials::Anonymous };
+        let credentials = if self.relation == Relation::Own { self.keychain.given.clone() } else { Credentials::Anonymous };
         Shown { credentials, origin: Origin::Flags }
     }
 
     /// May there be anything to show to `host`? What a helper knows is not asked for here.
     pub(crate) fn may_hold_any(&self, host: &Host) -> bool {
-        let given = !self.keychain.given.is_anonymous() && (self.own || host.is_private());
+        let given = !self.keychain.given.is_anonymous() && self.reason_to_withhold(host).is_none();
         given || !self.entries.is_empty()
+    }
+
+    /// Why `host` may not see what is given on the command line.
+    fn reason_to_withhold(&self, host: &Host) -> Option<Why> {
+        match self.relation {
+            Relation::Own => None,
+            Relation::Named => (!host.is_private()).then_some(Why::Open),
+            Relation::Default => Some(Why::ForAll),
+        }
     }
 
     /// What to show to `host` now. A helper is asked each time: what it gives may be short-lived.
     pub(crate) async fn show(&self, host: &Host, about: &About) -> Result<Shown, Fault> {
         let given = &self.keychain.given;
-        if self.own && !given.is_anonymous() {
+        if self.relation == Relation::Own && !given.is_anonymous() {
             return Ok(self.first());
         }
         for (file, entry) in &self.entries {
@@ -100,18 +117,18 @@ impl Offer {
                 }
             }
         }
-        Ok(match given {
-            Credentials::Anonymous => Shown::default(),
-            given if host.is_private() => Shown { credentials: given.clone(), origin: Origin::Flags },
-            _ => Shown::withheld(),
+        Ok(match (given, self.reason_to_withhold(host)) {
+            (Credentials::Anonymous, _) => Shown::default(),
+            (given, None) => Shown { credentials: given.clone(), origin: Origin::Flags },
+            (_, Some(why)) => Shown::withheld(why),
         })
     }
 
     /// What of it may go to this realm too. What a file has for a host may go wherever that host says; the flags were given for
     /// another host, so no one may read them on the way.
     pub(crate) fn for_realm(&self, shown: Shown, realm: &Url) -> Shown {
-        let meant_for_it = self.own || shown.origin != Origin::Flags || shown.credentials.is_anonymous();
-        if meant_for_it || realm.scheme() == "https" || hosts::is_loopback(realm) { shown } else { Shown::withheld() }
+        let meant_for_it = self.relation == Relation::Own || shown.origin != Origin::Flags || shown.credentials.is_anonymous();
+        if meant_for_it || realm.scheme() == "https" || hosts::is_loopback(realm) { shown } else { Shown::withheld(Why::Open) }
     }
 }
 
@@ -124,7 +141,7 @@ impl fmt::Display for Shown {
             Credentials::Refresh(_) => f.write_str("with the refresh token")?,
         }
         match &self.origin {
-            Origin::Flags | Origin::Withheld => Ok(()),
+            Origin::Flags | Origin::Withheld(_) => Ok(()),
             Origin::File(name) => write!(f, " of {name}"),
             Origin::Helper(name) => write!(f, " of docker-credential-{name}"),
         }
@@ -132,16 +149,20 @@ impl fmt::Display for Shown {
 }
 
 impl Shown {
-    fn withheld() -> Self {
-        Self { credentials: Credentials::Anonymous, origin: Origin::Withheld }
+    fn withheld(why: Why) -> Self {
+        Self { credentials: Credentials::Anonymous, origin: Origin::Withheld(why) }
     }
 
     /// What to do about its being refused by `host`.
     pub(crate) fn hint(&self, host: &str) -> String {
         match (&self.origin, &self.credentials) {
-            (Origin::Withheld, _) => {
+            (Origin::Withheld(Why::Open), _) => {
                 format!("credentials of the command line go to {host} only over TLS; docker login {host} stores some for it")
             }
+            (Origin::Withheld(Why::ForAll), _) => format!(
+                "credentials of the command line are for the registry, {host} is a host of _default/hosts.toml; \
+                 docker login {host} stores some for it"
+            ),
             (Origin::Flags, Credentials::Anonymous) => {
                 "log in with docker login or rpull --user NAME …; a name that does not exist is often answered so too".to_owned()
             }

@@ -5,16 +5,24 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Entry, ExtraTls, default_entry, explicit_port, file};
+use super::{Entry, ExtraTls, Relation, default_entry, explicit_port, file};
 use crate::{Error, Options};
+
+/// Directory for every registry without one of its own.
+const DEFAULT: &str = "_default";
 
 /// The hosts for `registry` in the order to try. The first root with a directory for it decides.
 pub(crate) fn entries(registry: &str, options: &Options) -> Result<Vec<Entry>, Error> {
     for root in &options.hosts_dirs {
         for name in names(registry) {
-            let directory = root.join(name);
+            let directory = root.join(&name);
             if directory.is_dir() {
-                return read(&directory, registry, options);
+                let mut entries = read(&directory, registry, options)?;
+                if name == DEFAULT {
+                    let mirrors = entries.iter_mut().filter(|entry| entry.relation == Relation::Named);
+                    mirrors.for_each(|entry| entry.relation = Relation::Default);
+                }
+                return Ok(entries);
             }
         }
     }
@@ -25,7 +33,7 @@ pub(crate) fn entries(registry: &str, options: &Options) -> Result<Vec<Entry>, E
 fn names(registry: &str) -> Vec<String> {
     let with_port = explicit_port(registry).and_then(|_| registry.rsplit_once(':'));
     let escaped = with_port.map(|(host, port)| format!("{host}_{port}_"));
-    escaped.into_iter().chain([registry.to_owned(), "_default".to_owned()]).collect()
+    escaped.into_iter().chain([registry.to_owned(), DEFAULT.to_owned()]).collect()
 }
 
 fn read(directory: &Path, registry: &str, options: &Options) -> Result<Vec<Entry>, Error> {
@@ -81,6 +89,20 @@ mod tests {
         assert_eq!(hosts(root.path(), "r.example:5000"), ["for-14.example", "r.example:5000"]);
         put("r.example_5000_");
         assert_eq!(hosts(root.path(), "r.example:5000"), ["for-15.example", "r.example:5000"]);
+    }
+
+    #[test]
+    fn a_host_is_known_by_whose_file_names_it() {
+        let root = tempfile::tempdir().unwrap();
+        let options = Options { hosts_dirs: vec![root.path().to_owned()], ..Options::default() };
+        for (name, mirror) in [("_default", Relation::Default), ("r.example", Relation::Named)] {
+            let directory = root.path().join(name);
+            std::fs::create_dir(&directory).unwrap();
+            let text = "server = \"https://r.example\"\n[host.\"https://m.example\"]\n[host.\"https://r.example/v2\"]\n";
+            std::fs::write(directory.join("hosts.toml"), text).unwrap();
+            let relations: Vec<_> = entries("r.example", &options).unwrap().iter().map(|entry| entry.relation).collect();
+            assert_eq!(relations, [mirror, Relation::Own, Relation::Own], "{name}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use toml::Spanned;
 use url::Url;
 
-use super::{Entry, ExtraTls, default_entry, duration, entry, explicit_port};
+use super::{Entry, ExtraTls, Relation, default_entry, duration, entry, explicit_port};
 use crate::{Error, Options};
 
 /// The file's root without the keys of the server's own entry, which are a [`Table`] (flattened, it would lose its spans).
@@ -103,7 +103,9 @@ impl Parser<'_> {
             Some(url) => {
                 let (base, port) = self.base(url, table.override_path)?;
                 let mut made = entry(base, port, self.options, &extra);
-                made.own = default_entry(self.registry, self.options, &extra)?.name() == made.name();
+                if default_entry(self.registry, self.options, &extra)?.name() == made.name() {
+                    made.relation = Relation::Own;
+                }
                 made
             }
         };

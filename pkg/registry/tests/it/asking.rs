@@ -1,9 +1,13 @@
 //! The client under test, and what is asked of it.
 
 use oci::{ByteRange, Descriptor, Digest, MediaType, Reference};
-use registry::{Body, Credentials, Fault, Keychain, Names, Options, Registry, Repository, Secret};
+use registry::{Body, Credentials, Fault, Keychain, Names, Options, Registry, Secret};
+use testkit::secrets;
 
-use crate::server::answer;
+use crate::{
+    server::answer,
+    watched::{self, Repository},
+};
 
 pub(crate) const MANIFEST: &[u8] = br#"{"schemaVersion":2,"config":{}}"#;
 pub(crate) const BLOB: &[u8] = b"0123456789";
@@ -20,11 +24,19 @@ pub(crate) fn repository(host: &str, options: Options, keychain: impl Into<Keych
 
 pub(crate) fn repository_of(reference: &str, options: Options, keychain: impl Into<Keychain>) -> Repository {
     let reference: Reference = reference.parse().unwrap();
-    Registry::new(options, keychain).unwrap().repository(&reference).unwrap()
+    Repository::of(options, keychain.into(), |options, keychain| {
+        Registry::new(options, keychain).unwrap().repository(&reference).unwrap()
+    })
 }
 
+/// The user `ann`.
 pub(crate) fn ann(password: &str) -> Credentials {
-    Credentials::Basic { user: "ann".to_owned(), password: Secret::new(password) }
+    Credentials::Basic { user: "ann".to_owned(), password: Secret::new(secrets::keep(password)) }
+}
+
+/// An identity token.
+pub(crate) fn refresh(token: &str) -> Credentials {
+    Credentials::Refresh(Secret::new(secrets::keep(token)))
 }
 
 /// Names that lead here.
@@ -52,7 +64,7 @@ pub(crate) fn part() -> Vec<u8> {
 
 pub(crate) async fn drain(mut body: Body) -> Result<Vec<u8>, Fault> {
     let mut bytes = Vec::new();
-    while let Some(frame) = body.frame().await? {
+    while let Some(frame) = body.frame().await.map_err(watched::fault)? {
         bytes.extend_from_slice(&frame);
     }
     Ok(bytes)

@@ -3,6 +3,7 @@
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
 
 use registry::{Class, Credentials, Fault, Helpers, Keychain, Source};
+use testkit::secrets;
 
 use crate::{
     asking::{MANIFEST, TYPE, ann, plain, repository},
@@ -20,11 +21,11 @@ async fn basic(known: &'static [&'static str]) -> Server {
     .await
 }
 
-/// `ann:word`, `bob:word`, `cid:word`.
-const USERS: [&str; 3] = ["YW5uOndvcmQ=", "Ym9iOndvcmQ=", "Y2lkOndvcmQ="];
+/// `ann`, `bob` and `cid`, each with `pass-word`.
+const USERS: [&str; 3] = ["YW5uOnBhc3Mtd29yZA==", "Ym9iOnBhc3Mtd29yZA==", "Y2lkOnBhc3Mtd29yZA=="];
 
 fn entry(host: &str, user: &str) -> String {
-    format!(r#"{{"auths":{{"{host}":{{"username":"{user}","password":"word"}}}}}}"#)
+    format!(r#"{{"auths":{{"{host}":{{"username":"{user}","password":"{}"}}}}}}"#, secrets::keep("pass-word"))
 }
 
 fn file(directory: &Path, name: &str, text: &str) -> std::path::PathBuf {
@@ -99,7 +100,7 @@ async fn a_broken_file_is_told_before_anyone_is_asked() {
     assert!(error.hint().unwrap().contains("docker login"));
     assert_eq!(server.connections(), 0);
     // Nobody needs it.
-    ask(ann("word")).unwrap().resolve().await.unwrap();
+    ask(ann("pass-word")).unwrap().resolve().await.unwrap();
 }
 
 #[tokio::test]
@@ -123,15 +124,15 @@ async fn a_helper_is_asked_for_the_host_and_once_more_when_its_answer_is_refused
     let server = Server::start(|_, request| {
         let shown = request.lines().find_map(|line| line.strip_prefix("authorization: Basic "));
         match shown {
-            // ann:1
-            None | Some("YW5uOjE=") => answer("401 Unauthorized", &[("WWW-Authenticate", "Basic realm=x")], b""),
+            // ann:pass-number-1
+            None | Some("YW5uOnBhc3MtbnVtYmVyLTE=") => answer("401 Unauthorized", &[("WWW-Authenticate", "Basic realm=x")], b""),
             Some(_) => answer("200 OK", &[TYPE], MANIFEST),
         }
     })
     .await;
     let directory = tempfile::tempdir().unwrap();
     let script = r#"cat > $HERE/asked; echo run >> $HERE/runs
-        echo "{\"Username\":\"ann\",\"Secret\":\"$(wc -l < $HERE/runs)\"}""#;
+        echo "{\"Username\":\"ann\",\"Secret\":\"pass-number-$(wc -l < $HERE/runs)\"}""#;
     let repository = repository(&server.host, plain(), helped(directory.path(), script, Duration::from_secs(60)));
     let fault = repository.resolve().await.unwrap_err();
     assert!(fault.to_string().ends_with("401 Unauthorized as user ann of docker-credential-x"), "{fault}");
@@ -145,9 +146,9 @@ async fn a_helper_is_asked_for_the_host_and_once_more_when_its_answer_is_refused
 async fn a_helpers_identity_token_buys_an_access_token() {
     let server = Server::start(|_, request| {
         if request.starts_with("POST /token") && request.ends_with("&grant_type=refresh_token&refresh_token=i%2Fdentity") {
-            return answer("200 OK", &[], br#"{"access_token":"good"}"#);
+            return answer("200 OK", &[], br#"{"access_token":"good-token"}"#);
         }
-        if request.contains("Bearer good") {
+        if request.contains("Bearer good-token") {
             return answer("200 OK", &[TYPE], MANIFEST);
         }
         let challenge = format!(r#"Bearer realm="http://{}/token",service="s""#, host_of(request));

@@ -8,7 +8,7 @@ use std::{
 };
 
 use tempfile::TempDir;
-use testkit::certificates;
+use testkit::{certificates, secrets};
 
 /// A daemon, killed when dropped.
 pub(crate) struct Daemon {
@@ -39,6 +39,7 @@ pub(crate) fn image() -> PathBuf {
 pub(crate) fn docker_registry(user: Option<(&str, &str)>) -> Daemon {
     let directory = tempfile::tempdir().unwrap();
     let auth = user.map_or_else(String::new, |(name, password)| {
+        secrets::keep(password);
         let file = directory.path().join("htpasswd");
         let output = run(Command::new("htpasswd").args(["-Bbn", name, password]));
         std::fs::write(&file, output).unwrap();

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use registry::{Options, Span};
+use registry::{Options, Registry, Span};
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::{
@@ -35,15 +35,16 @@ impl MakeWriter<'_> for Log {
 }
 
 /// Password, its Basic form and its form form, token, signature, cookie, key of a header.
-const SECRETS: [&str; 7] = ["pa ss/w0rd", "YW5uOnBhIHNzL3cwcmQ=", "pa+ss%2Fw0rd", "t0ken-issued", "s1gnature", "c00kie", "k3y"];
+const SECRETS: [&str; 7] =
+    ["pa ss/w0rd", "YW5uOnBhIHNzL3cwcmQ=", "pa+ss%2Fw0rd", "t0ken-issued", "s1gnature", "c00kie-value", "k3y-of-header"];
 
 #[tokio::test]
 async fn a_dump_shows_the_way_and_no_secret() {
-    let storage = Server::start(|_, _| answer("200 OK", &[("Set-Cookie", "id=c00kie")], BLOB)).await;
+    let storage = Server::start(|_, _| answer("200 OK", &[("Set-Cookie", "id=c00kie-value")], BLOB)).await;
     let location = format!("http://{}/data?X-Amz-Signature=s1gnature&ns=a", storage.host);
     let server = Server::start(move |_, request| {
         if request.starts_with("POST /token") {
-            return answer("405 x", &[("Set-Cookie", "id=c00kie")], b"");
+            return answer("405 x", &[("Set-Cookie", "id=c00kie-value")], b"");
         }
         if request.starts_with("GET /token") {
             return answer("200 OK", &[], br#"{"token":"t0ken-issued"}"#);
@@ -60,12 +61,13 @@ async fn a_dump_shows_the_way_and_no_secret() {
     .await;
     let root = tempfile::tempdir().unwrap();
     std::fs::create_dir(root.path().join(&server.host)).unwrap();
-    let text = format!("server = \"http://{}\"\n[header]\nx-key = \"k3y\"\n", server.host);
+    let text = format!("server = \"http://{}\"\n[header]\nx-key = \"k3y-of-header\"\n", server.host);
     std::fs::write(root.path().join(&server.host).join("hosts.toml"), text).unwrap();
 
     let pull = |http_dump| {
         let options = Options { http_dump, hosts_dirs: vec![root.path().to_owned()], ..plain() };
-        let repository = repository(&server.host, options, ann("pa ss/w0rd"));
+        let reference: oci::Reference = format!("{}/a/b:1", server.host).parse().unwrap();
+        let repository = Registry::new(options, ann("pa ss/w0rd")).unwrap().repository(&reference).unwrap();
         async move {
             repository.resolve().await.unwrap();
             let mut body = repository.blob(0, &blob(), None).await.unwrap();
@@ -90,7 +92,7 @@ async fn a_dump_shows_the_way_and_no_secret() {
         logs.push(text);
     }
     let sent = server.requests().concat() + &storage.requests().concat();
-    for secret in ["YW5uOnBhIHNzL3cwcmQ=", "pa+ss%2Fw0rd", "t0ken-issued", "s1gnature", "k3y"] {
+    for secret in ["YW5uOnBhIHNzL3cwcmQ=", "pa+ss%2Fw0rd", "t0ken-issued", "s1gnature", "k3y-of-header"] {
         assert!(sent.contains(secret), "{secret} was never used");
     }
     let host = &server.host;

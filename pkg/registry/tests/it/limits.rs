@@ -176,7 +176,7 @@ async fn a_token_server_cannot_send_us_around_without_end() {
 #[tokio::test]
 async fn a_token_for_longer_than_time_itself_is_a_token() {
     for lifetime in [u64::MAX, u64::MAX / 9, i64::MAX.cast_unsigned()] {
-        let body = format!(r#"{{"token":"t0ken","expires_in":{lifetime}}}"#);
+        let body = format!(r#"{{"token":"t0ken-of-old","expires_in":{lifetime}}}"#);
         token_fault(move |_| answer("200 OK", &[], body.as_bytes())).await.unwrap();
     }
 }

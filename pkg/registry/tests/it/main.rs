@@ -15,3 +15,4 @@ mod server;
 mod signed;
 mod tls;
 mod tokens;
+mod watched;

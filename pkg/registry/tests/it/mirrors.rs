@@ -3,7 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use oci::Digest;
-use registry::{Class, Credentials, Error, Options, Repository};
+use registry::{Class, Credentials, Error, Options};
 use testkit::{TlsFront, certificates};
 use tokio::net::{TcpSocket, TcpStream};
 
@@ -11,6 +11,7 @@ use crate::{
     asking::{BLOB, MANIFEST, TYPE, ann, blob, drain, manifest, names, repository},
     daemons::free_port,
     server::{Server, answer, host_of},
+    watched::Repository,
 };
 
 /// A registry that only its `hosts.toml` knows the way to.
@@ -109,9 +110,9 @@ async fn headers_of_a_host_go_to_it_and_to_its_token_server_and_nowhere_else() {
     let location = format!("http://{}/data", storage.host);
     let server = Server::start(move |_, request| {
         if request.contains(" /token") {
-            return answer("200 OK", &[], br#"{"token":"good"}"#);
+            return answer("200 OK", &[], br#"{"token":"good-token"}"#);
         }
-        if !request.contains("Bearer good") {
+        if !request.contains("Bearer good-token") {
             let challenge = format!(r#"Bearer realm="http://{}/token""#, host_of(request));
             return answer("401 x", &[("WWW-Authenticate", &challenge)], b"");
         }
@@ -255,7 +256,7 @@ async fn a_registry_that_hides_what_one_may_not_see_is_asked_again_with_the_logi
     let fault = repository(&server.host, options(), Credentials::Anonymous).resolve().await.unwrap_err();
     assert_eq!(fault.class, Class::Missing);
     assert!(fault.hint().unwrap().contains("where a right is missing"), "{fault:?}");
-    let known = repository(&server.host, options(), ann("word"));
+    let known = repository(&server.host, options(), ann("pass-word"));
     assert_eq!(known.resolve().await.unwrap().descriptor.digest, Digest::of(MANIFEST));
     // From then on the login goes along.
     known.document(&manifest()).await.unwrap();

@@ -1,11 +1,11 @@
 //! What real registries are like: other versions, caches, addresses, and answers that are not quite by the book.
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
 use oci::{ByteRange, Digest};
 use registry::{Class, Credentials, Options, Span};
 use testkit::{
-    DistributionRegistry, RegistryOptions, TlsFront, certificates,
+    DistributionRegistry, RegistryOptions,
     image::{Blob, Image, Layer},
 };
 
@@ -81,16 +81,6 @@ async fn a_cold_cache_sends_whole_blobs_and_a_warm_one_ranges() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
-}
-
-#[tokio::test]
-async fn a_front_that_refuses_head_makes_no_difference() {
-    let registry = DistributionRegistry::start();
-    let reference = image().push(&registry, "t/obd", "1");
-    let make = |root: &Path| certificates::self_signed(root, certificates::VALID);
-    let front = TlsFront::start(&registry.host(), make, "if ($request_method = HEAD) { return 405; }");
-    let reference = reference.replace(&registry.host(), &front.host());
-    repository_of(&reference, Options::default(), Credentials::Anonymous).resolve().await.unwrap();
 }
 
 #[tokio::test]

@@ -156,11 +156,11 @@ async fn a_redirects_target_is_kept_renewed_when_refused_and_learns_no_credentia
             return answer("401 Unauthorized", &[("WWW-Authenticate", "Basic realm=x")], b"");
         }
         let path = if request.contains("bytes=2-5") { "old" } else { "new" };
-        let location = format!("http://{target}/{path}?sig=abc");
+        let location = format!("http://{target}/{path}?sig=signature-1");
         answer("307 Temporary Redirect", &[("Location", &location)], b"")
     })
     .await;
-    let repository = repository(&server.host, plain(), ann("word"));
+    let repository = repository(&server.host, plain(), ann("pass-word"));
     for _ in 0..2 {
         assert_eq!(drain(repository.blob(0, &blob(), Some(range())).await.unwrap()).await.unwrap(), &BLOB[2..6]);
     }

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use testkit::secrets;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -104,12 +105,14 @@ async fn serve(mut socket: TcpStream, seen: &Seen, script: impl Fn(usize, &str) 
             }
         }
         let text = String::from_utf8_lossy(&request).into_owned();
+        secrets::keep_in_http(&text);
         let number = {
             let mut requests = seen.requests.lock().unwrap();
             requests.push(text.clone());
             requests.len() - 1
         };
         let Reply { bytes, then } = script(number, &text);
+        secrets::keep_in_http(&String::from_utf8_lossy(&bytes));
         let mut sent = socket.write_all(&bytes).await;
         match then {
             Then::Keep => {}

@@ -4,10 +4,13 @@ use std::{path::Path, time::Duration};
 
 use futures_util::future::try_join_all;
 use oci::{ByteRange, Descriptor, MediaType};
-use registry::{Class, Credentials, Options, Repository};
+use registry::{Class, Credentials, Options};
 use testkit::{DistributionRegistry, Signature, SignedFront, SignedOptions, TlsFront, certificates};
 
-use crate::asking::{drain, names, plain, repository_of};
+use crate::{
+    asking::{drain, names, plain, repository_of},
+    watched::Repository,
+};
 
 const MINUTES: Duration = Duration::from_secs(600);
 

@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use registry::{Class, Credentials, Secret};
+use registry::{Class, Credentials};
+use testkit::secrets;
 
 use crate::{
-    asking::{BLOB, MANIFEST, TYPE, ann, blob, drain, part, plain, range, repository},
+    asking::{BLOB, MANIFEST, TYPE, ann, blob, drain, part, plain, range, refresh, repository},
     server::{Server, answer, host_of},
 };
 
-/// A registry and its token server in one. Tokens are `token-N`; the registry takes the newest only.
+/// A registry and its token server in one. Tokens are `issued-token-N`; the registry takes the newest only.
 async fn token_registry() -> Server {
     use std::sync::atomic::{AtomicUsize, Ordering};
     let (issued, own) = (AtomicUsize::new(0), std::sync::OnceLock::<String>::new());
@@ -21,10 +22,10 @@ async fn token_registry() -> Server {
         }
         if request.starts_with("GET /token") {
             let number = issued.fetch_add(1, Ordering::SeqCst) + 1;
-            return answer("200 OK", &[], format!(r#"{{"token":"token-{number}"}}"#).as_bytes());
+            return answer("200 OK", &[], format!(r#"{{"token":"issued-token-{number}"}}"#).as_bytes());
         }
         let newest = issued.load(Ordering::SeqCst);
-        if newest > 0 && lower.contains(&format!("authorization: bearer token-{newest}\r\n")) {
+        if newest > 0 && lower.contains(&format!("authorization: bearer issued-token-{newest}\r\n")) {
             return if request.contains("/manifests/") { answer("200 OK", &[TYPE], MANIFEST) } else { part() };
         }
         let challenge = format!(r#"Bearer realm="http://{host}/token",service="s",scope="repository:a/b:pull""#);
@@ -52,12 +53,12 @@ async fn one_token_serves_all_and_others_wait_for_it() {
 #[tokio::test]
 async fn credentials_are_posted_and_then_sent_as_basic_where_post_is_not_served() {
     let server = token_registry().await;
-    repository(&server.host, plain(), ann("pa ss")).resolve().await.unwrap();
+    repository(&server.host, plain(), ann("pa ss word")).resolve().await.unwrap();
     let requests = server.requests();
     let post = requests.iter().find(|request| request.starts_with("POST /token")).unwrap();
-    assert!(post.contains("grant_type=password&username=ann&password=pa+ss"), "{post}");
+    assert!(post.contains("grant_type=password&username=ann&password=pa+ss+word"), "{post}");
     let get = requests.iter().find(|request| request.starts_with("GET /token")).unwrap();
-    assert!(get.contains("Basic YW5uOnBhIHNz"), "{get}");
+    assert!(get.contains("Basic YW5uOnBhIHNzIHdvcmQ="), "{get}");
     assert!(!requests[0].to_ascii_lowercase().contains("authorization"), "offered before it was asked for");
 }
 
@@ -95,7 +96,7 @@ async fn registry_with(token: impl Fn(&str) -> Vec<u8> + Send + Sync + 'static) 
         if request.contains(" /token") {
             return token(request);
         }
-        if request.contains("Bearer good") {
+        if request.contains("Bearer good-token") {
             return answer("200 OK", &[TYPE], MANIFEST);
         }
         let challenge = format!(r#"Bearer realm="http://{}/token",service="s""#, host_of(request));
@@ -108,12 +109,12 @@ async fn registry_with(token: impl Fn(&str) -> Vec<u8> + Send + Sync + 'static) 
 #[tokio::test]
 async fn the_answers_of_known_token_servers_are_taken() {
     for answered in [
-        r#"{"token":"good"}"#,
-        r#"{"token":"good","access_token":"good","expires_in":300,"issued_at":"2026-11-28T08:00:00Z"}"#,
-        r#"{"token":"good","expires_in":3600,"issued_at":"2026-11-28T08:00:00.123456789Z"}"#,
-        r#"{"token":"good","expires_in":3600}"#,
-        r#"{"token":"good","access_token":"","expires_in":1800,"issued_at":"2026-11-28T08:00:00Z"}"#,
-        r#"{"access_token":"good"}"#,
+        r#"{"token":"good-token"}"#,
+        r#"{"token":"good-token","access_token":"good-token","expires_in":300,"issued_at":"2026-11-28T08:00:00Z"}"#,
+        r#"{"token":"good-token","expires_in":3600,"issued_at":"2026-11-28T08:00:00.123456789Z"}"#,
+        r#"{"token":"good-token","expires_in":3600}"#,
+        r#"{"token":"good-token","access_token":"","expires_in":1800,"issued_at":"2026-11-28T08:00:00Z"}"#,
+        r#"{"access_token":"good-token"}"#,
     ] {
         let server = registry_with(move |_| answer("200 OK", &[], answered.as_bytes())).await;
         let resolved = repository(&server.host, plain(), Credentials::Anonymous).resolve().await;
@@ -125,43 +126,41 @@ async fn the_answers_of_known_token_servers_are_taken() {
 async fn a_refresh_token_is_posted_and_buys_an_access_token() {
     let server = registry_with(|request| {
         let right = request.starts_with("POST ") && request.ends_with("&grant_type=refresh_token&refresh_token=r%2Fefresh");
-        if right { answer("200 OK", &[], br#"{"access_token":"good"}"#) } else { answer("401 x", &[], b"") }
+        if right { answer("200 OK", &[], br#"{"access_token":"good-token"}"#) } else { answer("401 x", &[], b"") }
     })
     .await;
-    let refresh = |token: &str| repository(&server.host, plain(), Credentials::Refresh(Secret::new(token)));
-    refresh("r/efresh").resolve().await.unwrap();
+    let ask = |token: &str| repository(&server.host, plain(), refresh(token));
+    ask("r/efresh").resolve().await.unwrap();
     let requests = server.requests();
     assert_eq!(requests.len(), 3, "challenge, token, manifest: {requests:#?}");
     assert!(requests[1].contains("scope=repository%3Aa%2Fb%3Apull&client_id=rpull&service=s"), "{}", requests[1]);
     assert!(requests[1].contains("content-type: application/x-www-form-urlencoded"), "{}", requests[1]);
 
-    let fault = refresh("stale").resolve().await.unwrap_err();
+    let fault = ask("stale-token").resolve().await.unwrap_err();
     assert_eq!(fault.class, Class::Denied);
     assert!(fault.hint().unwrap().contains("new refresh token"), "{fault:?}");
-    assert!(!format!("{fault:?}").contains("stale"), "{fault:?}");
 }
 
 #[tokio::test]
 async fn an_answer_without_a_usable_token_is_refused() {
-    let long = format!(r#"{{"token":"good","padding":"{}"}}"#, "x".repeat(1 << 20)).into_bytes();
+    let long = format!(r#"{{"token":"good-token","padding":"{}"}}"#, "x".repeat(1 << 20)).into_bytes();
     for (body, words) in [
         (long, "answer is longer than 1048576 bytes"),
         (b"{}".to_vec(), "holds no token"),
         (br#"{"token":""}"#.to_vec(), "holds no token"),
-        (b"<html>s3cret".to_vec(), "holds no token"),
+        (format!("<html>{}", secrets::keep("s3cret-page")).into_bytes(), "holds no token"),
     ] {
         let server = registry_with(move |_| answer("200 OK", &[], &body)).await;
         let fault = repository(&server.host, plain(), Credentials::Anonymous).resolve().await.unwrap_err();
         assert_eq!(fault.class, Class::Fatal, "{fault}");
         assert!(fault.to_string().contains(words), "{fault}");
-        assert!(!format!("{fault:?}").contains("s3cret"), "{fault:?}");
     }
 }
 
 #[tokio::test]
 async fn a_wrong_password_is_denied_by_name() {
     let server = registry_with(|_| answer("401 Unauthorized", &[], br#"{"details":"incorrect username or password"}"#)).await;
-    let fault = repository(&server.host, plain(), ann("wr0ng")).resolve().await.unwrap_err();
+    let fault = repository(&server.host, plain(), ann("wr0ng-word")).resolve().await.unwrap_err();
     assert_eq!(fault.class, Class::Denied);
     let text = fault.to_string();
     assert!(text.contains("as user ann") && text.contains("incorrect username or password"), "{text}");
@@ -170,11 +169,10 @@ async fn a_wrong_password_is_denied_by_name() {
 
 #[tokio::test]
 async fn a_challenge_that_cannot_be_answered_says_what_could() {
-    let refresh = || Credentials::Refresh(Secret::new("r/efresh"));
     for (challenge, credentials, words) in [
         ("Basic realm=x", Credentials::Anonymous, ["without credentials", "--user NAME"]),
-        ("Basic realm=x", refresh(), ["not a refresh token", "--user"]),
-        ("Negotiate", ann("word"), ["without a challenge that is known", "Basic or Bearer"]),
+        ("Basic realm=x", refresh("r/efresh"), ["not a refresh token", "--user"]),
+        ("Negotiate", ann("pass-word"), ["without a challenge that is known", "Basic or Bearer"]),
         ("Bearer service=x", Credentials::Anonymous, ["without a challenge that is known", "Basic or Bearer"]),
     ] {
         let server = Server::start(move |_, _| answer("401 x", &[("WWW-Authenticate", challenge)], b"")).await;

@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -33,6 +33,7 @@ pub struct Builder {
     slow: Option<(u64, f64)>,
     latency: Duration,
     addresses: Vec<IpAddr>,
+    empty_manifest: bool,
     script: Script,
 }
 
@@ -65,6 +66,8 @@ pub(super) struct Shared {
     /// Media type and bytes by tag and by digest.
     pub(super) manifests: HashMap<String, (String, Content)>,
     pub(super) latency: Duration,
+    /// The next manifest is answered with nothing.
+    empty_manifest: AtomicBool,
     /// In the order in which the addresses were given.
     body_bytes: Vec<(IpAddr, AtomicU64)>,
     state: Mutex<State>,
@@ -139,6 +142,13 @@ impl Builder {
         self
     }
 
+    /// Answers the first request for a manifest with 200 and no body.
+    #[must_use]
+    pub fn empty_manifest_once(mut self) -> Self {
+        self.empty_manifest = true;
+        self
+    }
+
     /// Asked for every blob request, in order of arrival.
     #[must_use]
     pub fn faults(mut self, script: impl FnMut(&mut Request<'_>) -> Option<Fault> + Send + 'static) -> Self {
@@ -172,6 +182,7 @@ impl Builder {
             blobs: self.blobs,
             manifests: self.manifests,
             latency: self.latency,
+            empty_manifest: self.empty_manifest.into(),
             body_bytes: self.addresses.iter().map(|address| (*address, AtomicU64::new(0))).collect(),
             state: Mutex::new(state),
         });
@@ -218,6 +229,7 @@ impl Server {
             rate: None,
             slow: None,
             latency: Duration::ZERO,
+            empty_manifest: false,
             addresses: vec![Ipv4Addr::LOCALHOST.into()],
             script: Box::new(|_| None),
         }
@@ -267,6 +279,10 @@ impl Shared {
         if let Some((_, sent)) = self.body_bytes.iter().find(|(known, _)| *known == address) {
             sent.fetch_add(bytes as u64, Relaxed);
         }
+    }
+
+    pub(super) fn answers_empty(&self) -> bool {
+        self.empty_manifest.swap(false, Relaxed)
     }
 
     pub(super) fn requested(&self) {

@@ -39,7 +39,7 @@ server = "https://up.example"
         ]
     );
     assert_eq!(entries[1].dial_timeout, Some(Duration::from_millis(1500)));
-    assert!(entries.iter().all(|entry| entry.pull && !entry.own));
+    assert!(entries.iter().all(|entry| entry.pull && entry.relation == Relation::Named));
 }
 
 #[test]
@@ -53,8 +53,8 @@ fn keys_of_the_root_are_the_servers() {
 #[test]
 fn without_a_server_the_registry_itself_is_last() {
     let entries = read("[host.\"https://m.example\"]\ncapabilities = [\"push\"]\n").unwrap();
-    assert!(!entries[0].pull && !entries[0].own);
-    assert!(entries[1].own);
+    assert!(!entries[0].pull && entries[0].relation == Relation::Named);
+    assert_eq!(entries[1].relation, Relation::Own);
     assert_eq!(entries[1].base.as_str(), "https://registry-1.docker.io/v2");
 }
 
