@@ -1,13 +1,13 @@
 //! What is left after a pull that was stopped, killed or failed, then ran again, and its image went: nothing.
 
-use std::{fs, path::Path, process::Stdio};
+use std::{fs, path::Path};
 
 use rustix::process::{Pid, Signal, kill_process};
 use testkit::image::{Image, Layer};
 
 use crate::{
     gated::Gated,
-    stage::{Stage, daemons, eventually, finish, native, say},
+    stage::{Stage, daemons, eventually, finish, native, say, start},
 };
 
 fn on_each_private_daemon(story: impl Fn(Stage)) {
@@ -95,7 +95,7 @@ fn a_pull_that_is_stopped_while_containerd_unpacks_leaves_nothing_unfinished() {
     on_each_private_daemon(|stage| {
         let reference = image.push(stage.registry(), "unpacking", "1");
         for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143), (Signal::KILL, 137)] {
-            let child = stage.command([&reference]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+            let child = start(&mut stage.command([&reference]));
             eventually(|| unpacked(&stage).filter(|count| *count > 100)).expect("containerd begins to unpack");
             kill_process(Pid::from_child(&child), signal).unwrap();
             let output = finish(child);

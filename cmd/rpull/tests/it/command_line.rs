@@ -121,11 +121,11 @@ fn passwords_are_not_shown_when_the_command_line_is_wrong() {
     for arguments in [
         &["-ualice:secret", "r/a:1"][..],
         &["--usr=alice:secret", "r/a:1"],
-        &["--usr", "alice:secret", "r/a:1"],
-        &["--user", ":secret", "r/a:1"],
-        &["--user", "alice:secret"],
+        &["--usr", "alice:secret-word", "r/a:1"],
+        &["--user", ":secret-word", "r/a:1"],
+        &["--user", "alice:secret-word"],
         &["https://alice:secret@r.io/a:1"],
-        &["--refresh", "secret"],
+        &["--refresh", "secret-word"],
     ] {
         let (code, stdout, stderr) = outcome(rpull().args(arguments));
         assert_eq!((code, stdout.as_str()), (2, ""), "{arguments:?}");

@@ -16,7 +16,7 @@ use testkit::{
     image::{Blob, Image, Layer},
 };
 
-use crate::stage::{Output, Stage, finish, run, say};
+use crate::stage::{Output, Stage, finish, run, say, start};
 
 const USER: &str = TokenServer::USER;
 const PASSWORD: &str = TokenServer::PASSWORD;
@@ -64,7 +64,7 @@ impl Case {
 
     fn pull_with_stdin(&mut self, reference: &str, input: &str) -> Output {
         let command = self.command.arg(reference);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = start(command.stdin(Stdio::piped()));
         child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
         finish(child)
     }

@@ -1,11 +1,8 @@
 //! A pull held in the middle for as long as a test likes: its lower layers are committed, the last is not to be had.
 
-use std::{
-    process::{Child, Stdio},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
 };
 
 use oci::MediaType;
@@ -14,7 +11,7 @@ use testkit::{
     image::{Blob, Image, Index, Layer},
 };
 
-use crate::stage::{COMMITTED, Output, Stage, chain_of, eventually, finish};
+use crate::stage::{COMMITTED, Output, Running, Stage, chain_of, eventually, finish, start};
 
 /// An image behind an index, and a server that says "later" for its last layer until it is opened.
 pub(crate) struct Gated {
@@ -51,7 +48,7 @@ impl Gated {
     }
 
     /// Begins a pull and waits until nothing but the last layer is missing; its snapshot is prepared already.
-    pub(crate) fn begin(&self, stage: &Stage, flags: &[&str]) -> Child {
+    pub(crate) fn begin(&self, stage: &Stage, flags: &[&str]) -> Running {
         let child = self.spawn(stage, flags);
         let lower = &chain_of(&self.image)[1];
         eventually(|| stage.snapshot(lower)).expect("the lower layers are committed");
@@ -60,9 +57,8 @@ impl Gated {
     }
 
     /// Begins a pull.
-    pub(crate) fn spawn(&self, stage: &Stage, flags: &[&str]) -> Child {
-        let mut command = stage.command(flags.iter().copied().chain(["--platform", "linux/amd64", &self.reference]));
-        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs")
+    pub(crate) fn spawn(&self, stage: &Stage, flags: &[&str]) -> Running {
+        start(&mut stage.command(flags.iter().copied().chain(["--platform", "linux/amd64", &self.reference])))
     }
 
     /// The key of the last layer's snapshot while it is not committed.

@@ -43,6 +43,7 @@ fn rpull() -> Command {
 
 /// Exit code, stdout, stderr.
 fn outcome(command: &mut Command) -> (i32, String, String) {
+    secrets::keep_in_command(command);
     let Output { status, stdout, stderr } = command.output().expect("the binary runs");
     let text = |bytes| String::from_utf8(bytes).expect("output is UTF-8");
     let (stdout, stderr) = (text(stdout), text(stderr));

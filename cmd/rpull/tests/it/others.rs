@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{Read as _, Write as _},
     os::unix::fs::MetadataExt as _,
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     sync::atomic::{AtomicBool, Ordering},
 };
 
@@ -13,7 +13,9 @@ use testkit::{
     image::{Blob, Image, Layer},
 };
 
-use crate::stage::{COMMITTED, Output, Stage, chain_of, daemons, eventually, finish, native, network, on_each_daemon, size_of};
+use crate::stage::{
+    COMMITTED, Output, Running, Stage, chain_of, daemons, eventually, finish, native, network, on_each_daemon, size_of, start,
+};
 
 /// An image whose last layer takes its time, and the server that has it.
 struct Slow {
@@ -34,9 +36,9 @@ impl Slow {
     }
 
     /// Begins a pull and waits until the lower layers are committed and the last is on its way.
-    fn begin(&self, stage: &Stage) -> Child {
+    fn begin(&self, stage: &Stage) -> Running {
         let mut command = stage.command(["--max-connections", "2", "--store", "direct", &self.reference]);
-        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let child = start(&mut command);
         let lower = &chain_of(&self.image)[1];
         eventually(|| stage.snapshot(lower)).expect("the lower layers are committed");
         child
@@ -142,7 +144,7 @@ fn a_record_that_another_client_deletes_in_the_middle_is_set_again() {
     on_each_daemon("deleted-record", |stage| {
         let slow = Slow::new(570);
         stage.pull(["--lazy", &slow.reference]);
-        let child = stage.command([&slow.reference]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let child = start(&mut stage.command([&slow.reference]));
         eventually(|| stage.content(&slow.image.layers()[0].digest.to_string())).expect("the lowest layer arrives");
         stage.remove_image(&slow.reference);
         let output = finish(child);
@@ -175,7 +177,7 @@ fn a_layer_that_another_client_is_writing_is_waited_for() {
             eventually(|| stage.ctr(["content", "active"]).contains(&digest).then_some(())).expect("the other client is writing");
 
             let mut command = stage.command(["--store", "api", &reference]);
-            let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+            let child = start(&mut command);
             // Until it has everything but the ref.
             eventually(|| fs::read_dir(stage.spool()).is_ok_and(|mut entries| entries.next().is_some()).then_some(()));
             if ends {
@@ -253,7 +255,7 @@ fn pulls_of_one_image_at_the_same_time_share_the_work() {
             let flags = ["--store", store, "--max-connections", "1", &slow.reference];
             let start = |namespace: &str| {
                 let mut command = stage.in_namespace(namespace).command(flags);
-                command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+                start(&mut command)
             };
             let outputs = [start("at-once"), start("at-once"), start("at-once-2")].map(finish);
             outputs.iter().for_each(Output::succeeds);

@@ -1,5 +1,7 @@
 //! Every registry a node meets, as one table: setup × login × outcome. The real binary, a real containerd, real registries.
 
+mod mirrors;
+mod own_directories;
 mod scenes;
 
 use std::sync::{
@@ -13,7 +15,8 @@ use testkit::{DistributionRegistry, Signature, TokenServer, fault::Fault};
 use self::{
     Login::{DockerConfig, IdentityToken, Nobody, PodmanFile, User, WrongPassword},
     Outcome::{Fails, Pulled, Warned},
-    scenes::{Given, Peers, Scene, Way},
+    mirrors::Peers,
+    scenes::{Given, Scene, Way},
 };
 use crate::stage::{Output, Stage, daemons, network, run, say, size_of};
 
@@ -83,7 +86,12 @@ const TABLE: &[Row] = &[
     ("pull-through cache 2.8 as mirror", |n| scenes::cache_as_mirror(n, false), Nobody, Pulled),
     ("pull-through cache 3.0 as mirror", |n| scenes::cache_as_mirror(n, true), Nobody, Pulled),
     ("Docker Hub's name, by a mirror", scenes::hub, Nobody, Pulled),
-    ("cache that is empty once", |n| scenes::odd(n, |first| first.then(|| scenes::status(200, None))), Nobody, Pulled),
+    ("cache that sends an empty blob once", |n| scenes::odd(n, |first| first.then(|| scenes::status(200, None))), Nobody, Pulled),
+    ("cache that sends an empty manifest once", scenes::empty_manifest_once, Nobody, Pulled),
+    ("manifests as gzip", scenes::gzipped, Nobody, Pulled),
+    ("404 for a missing right, no login", scenes::hidden, Nobody, Fails(4, "404 Not Found", "where a right is missing")),
+    ("404 for a missing right", scenes::hidden, User, Pulled),
+    ("404 for a missing right, docker's file", scenes::hidden, DockerConfig, Pulled),
     ("Retry-After", |n| scenes::odd(n, |first| first.then(|| scenes::status(503, Some("1")))), Nobody, Pulled),
     ("bodies without a length", |n| scenes::odd(n, |_| Some(Fault::NoContentLength)), Nobody, Pulled),
     ("no ranges", |n| scenes::odd(n, |_| Some(Fault::WholeForRange)), Nobody, Pulled),
@@ -109,7 +117,6 @@ const TABLE: &[Row] = &[
     ("https answered to http", |n| scenes::tls(n, Way::SignedByCa, "", Given::PlainHttp), Nobody, Fails(5, "400 Bad Request", "https")),
     ("TLS and htpasswd", scenes::tls_with_password, User, Pulled),
     ("TLS and htpasswd, podman's file", scenes::tls_with_password, PodmanFile, Pulled),
-    ("HEAD refused", |n| scenes::tls(n, Way::SelfSigned, "if ($request_method = HEAD) { return 405; }", Given::Flag), Nobody, Pulled),
     // Client certificates.
     ("client certificate, flags", |n| scenes::known_clients(n, Given::Flag), Nobody, Pulled),
     ("client certificate, hosts.toml", |n| scenes::known_clients(n, Given::HostsToml), Nobody, Pulled),
@@ -124,18 +131,24 @@ const TABLE: &[Row] = &[
     ("redirect loop of blobs", |n| scenes::tls(n, Way::SignedByCa, "location ~ /blobs/ { return 307 $request_uri; }", Given::Flag), Nobody, Fails(5, "more than 10 redirects", "ask who runs it")),
     ("https to http", scenes::downgrade, User, Fails(5, "redirect from https to http", "settings for redirects")),
     // Mirrors.
-    ("mirror that has it", |n| scenes::mirror(n, Peers::HasIt), Nobody, Pulled),
-    ("mirror that has it not", |n| scenes::mirror(n, Peers::Empty), Nobody, Pulled),
-    ("mirror that is down", |n| scenes::mirror(n, Peers::Down), Nobody, Warned("Connection refused")),
-    ("mirror that wants a password", |n| scenes::mirror(n, Peers::Protected), Nobody, Warned("401 Unauthorized")),
-    ("mirror that wants a password, --user", |n| scenes::mirror(n, Peers::ProtectedHasIt), User, Pulled),
-    ("mirror that wants a password, docker's file", |n| scenes::mirror(n, Peers::ProtectedHasIt), DockerConfig, Pulled),
-    ("mirror with another certificate", |n| scenes::mirror(n, Peers::UnknownCa), Nobody, Warned("unknown authority")),
-    ("mirror with a wrong blob", |n| scenes::mirror(n, Peers::Lies), Nobody, Warned("left for the next host")),
-    ("mirror that breaks off", |n| scenes::mirror(n, Peers::BreaksOff), Nobody, Pulled),
-    ("mirror that hangs", |n| scenes::mirror(n, Peers::Hangs), Nobody, Pulled),
-    ("mirror that asks for a long pause", |n| scenes::mirror(n, Peers::Busy), Nobody, Pulled),
-    ("all mirrors down", scenes::all_down, Nobody, Fails(5, "Connection refused…502 Bad Gateway", "")),
+    ("mirror that has it", |n| mirrors::mirror(n, Peers::HasIt), Nobody, Pulled),
+    ("mirror that has it not", |n| mirrors::mirror(n, Peers::Empty), Nobody, Pulled),
+    ("mirror that is down", |n| mirrors::mirror(n, Peers::Down), Nobody, Warned("Connection refused")),
+    ("mirror that wants a password", |n| mirrors::mirror(n, Peers::Protected), Nobody, Warned("401 Unauthorized")),
+    ("mirror that wants a password, --user", |n| mirrors::mirror(n, Peers::ProtectedHasIt), User, Pulled),
+    ("mirror that wants a password, docker's file", |n| mirrors::mirror(n, Peers::ProtectedHasIt), DockerConfig, Pulled),
+    ("mirror with another certificate", |n| mirrors::mirror(n, Peers::UnknownCa), Nobody, Warned("unknown authority")),
+    ("mirror with a wrong blob", |n| mirrors::mirror(n, Peers::Lies), Nobody, Warned("left for the next host")),
+    ("mirror that breaks off", |n| mirrors::mirror(n, Peers::BreaksOff), Nobody, Pulled),
+    ("mirror that hangs", |n| mirrors::mirror(n, Peers::Hangs), Nobody, Pulled),
+    ("mirror that asks for a long pause", |n| mirrors::mirror(n, Peers::Busy), Nobody, Pulled),
+    ("mirror that never stands, dial_timeout", mirrors::never_stands, Nobody, Warned("no connection")),
+    ("peer-to-peer mirror that has it", |n| mirrors::peer_to_peer(n, true), Nobody, Pulled),
+    ("peer-to-peer mirror that has nothing", |n| mirrors::peer_to_peer(n, false), Nobody, Pulled),
+    ("mirror below a path", |n| mirrors::below_a_path(n, false), Nobody, Pulled),
+    ("mirror below a path, override_path", |n| mirrors::below_a_path(n, true), Nobody, Pulled),
+    ("mirror that wants a header", mirrors::with_header, Nobody, Pulled),
+    ("all mirrors down", mirrors::all_down, Nobody, Fails(5, "Connection refused…502 Bad Gateway", "")),
     ("broken hosts.toml", scenes::broken_hosts_toml, Nobody, Fails(2, "hosts.toml:2:17: unknown capability \"pul\"", "docs/registries.md")),
 ];
 
@@ -221,27 +234,5 @@ fn pulled(stage: &Stage, scene: &Scene, receipt: &std::path::Path, output: &Outp
         (scene.check)().map_err(|why| format!("{why}\n{receipt:#}"))
     } else {
         Err(format!("{receipt:#}"))
-    }
-}
-
-#[test]
-fn without_the_flag_the_nodes_own_directories_are_read() {
-    let daemon = daemons().pop().expect("there is a containerd");
-    let stage = Stage::shared(&daemon, "own-directories");
-    for (directory, name) in [("containerd/certs.d", "a.example"), ("docker/certs.d", "b.example")] {
-        let scene = scenes::registry(&format!("own-{name}"), |_| ());
-        let host = scene.from[0].clone();
-        let etc = tempfile::tempdir().unwrap();
-        let files = etc.path().join(directory).join(name);
-        std::fs::create_dir_all(&files).unwrap();
-        std::fs::write(files.join("hosts.toml"), format!("server = \"http://{host}\"\n")).unwrap();
-        let inner = stage.command(["--plain-http=false", &scene.reference.replace(&host, name)]);
-        // A machine whose /etc has nothing but these files.
-        let mut command = std::process::Command::new("unshare");
-        command.args(["--mount", "sh", "-c", "mount --bind \"$0\" /etc && exec \"$@\""]).arg(etc.path());
-        command.arg(inner.get_program()).args(inner.get_args()).env_clear().env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin");
-        let output = run(&mut command);
-        assert_eq!(output.code, 0, "{output:#?}");
-        stage.assert_layers(&scene.image);
     }
 }

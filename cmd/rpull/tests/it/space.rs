@@ -3,7 +3,6 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{Child, Stdio},
 };
 
 use testkit::{
@@ -14,7 +13,7 @@ use testkit::{
 
 use crate::{
     mounted::{Filler, Mounted},
-    stage::{Output, Stage, daemons, each, eventually, finish, network, size_of},
+    stage::{Output, Running, Stage, daemons, each, eventually, finish, network, size_of, start},
 };
 
 const MIB: u64 = 1 << 20;
@@ -37,10 +36,10 @@ impl Slow {
     }
 
     /// Starts a pull and waits until some of the layer is in the spool.
-    fn begin(&self, stage: &Stage, flags: &[&str], spool: &Path) -> Child {
+    fn begin(&self, stage: &Stage, flags: &[&str], spool: &Path) -> Running {
         let reference = self.reference();
         let mut command = stage.command(flags.iter().copied().chain(["--max-connections", "1", &reference]));
-        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let child = start(&mut command);
         let journal = spool.join(format!("{}.journal", self.image.layers()[0].digest.hex()));
         // A header of 100 bytes, and 12 for each MiB.
         let begun = || fs::metadata(&journal).is_ok_and(|found| found.len() >= 124).then_some(());

@@ -1,17 +1,17 @@
 //! A real containerd with a registry and an overlaybd snapshotter around it, rpull run on it as a user runs it, and an
 //! independent client to ask containerd how it stands afterwards.
 
+mod running;
+
 use std::{
     ffi::OsStr,
-    io::Read,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::Command,
     sync::{
         Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
 };
 
 use containerd_client::services::v1::{
@@ -26,29 +26,17 @@ use serde_json::Value;
 use testkit::{
     Containerd, ContainerdOptions, Daemon, Daemons, DistributionRegistry, Snapshotter,
     image::{Blob, Image, Layer},
-    secrets,
 };
 use tokio::runtime::Runtime;
 use tonic::{Code, Request, Status, transport::Channel};
 
-/// No run of these tests takes a tenth of this, even on two cores shared with others.
-const LIMIT: Duration = Duration::from_secs(120);
-const POLL: Duration = Duration::from_millis(20);
+pub(crate) use self::running::{Output, Running, eventually, finish, run, start};
 
 /// containerd's own name for the snapshotter.
 pub(crate) const OVERLAYBD: &str = "overlaybd";
 
 /// Kind of a committed snapshot on the wire.
 pub(crate) const COMMITTED: i32 = 3;
-
-/// How a run of rpull ended.
-#[derive(Debug)]
-pub(crate) struct Output {
-    /// Exit code; 128 and the number of the signal that killed it.
-    pub(crate) code: i32,
-    pub(crate) stdout: String,
-    pub(crate) stderr: String,
-}
 
 /// A place to pull to, with a namespace of its own. Cheap to clone.
 #[derive(Clone)]
@@ -93,22 +81,6 @@ pub(crate) fn on_each_daemon(name: &str, story: impl Fn(Stage)) {
 #[expect(clippy::print_stderr, reason = "shown when the test fails")]
 pub(crate) fn say(text: &str) {
     eprintln!("{text}");
-}
-
-impl Output {
-    /// Asserts the exit code; standard error for more.
-    pub(crate) fn fails_with(&self, code: i32) -> &str {
-        assert_eq!(self.code, code, "{self:#?}");
-        assert!(!self.stdout.lines().any(|line| line == "done"), "{self:#?}");
-        assert!(self.stderr.lines().any(|line| line.starts_with("rpull: ")), "{self:#?}");
-        &self.stderr
-    }
-
-    /// Asserts success.
-    pub(crate) fn succeeds(&self) {
-        assert_eq!(self.code, 0, "{self:#?}");
-        assert_eq!(self.stdout.lines().last(), Some("done"), "{self:#?}");
-    }
 }
 
 impl Stage {
@@ -423,58 +395,6 @@ fn found<T>(reply: Result<T, Status>) -> Option<T> {
         Err(status) if status.code() == Code::NotFound => None,
         Err(status) => panic!("{status}"),
     }
-}
-
-/// Runs a command to its end; kills it, and fails, when that takes far too long, or when its output or its receipt shows a
-/// secret.
-#[track_caller]
-pub(crate) fn run(command: &mut Command) -> Output {
-    let output = finish(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs"));
-    let receipt = command.get_args().skip_while(|argument| *argument != "--receipt").nth(1).map(Path::new);
-    if let Some(path) = receipt.filter(|path| path.is_file()) {
-        secrets::assert_none_in("the receipt", &std::fs::read_to_string(path).expect("a receipt is text"));
-    }
-    output
-}
-
-/// Waits for a child whose output is piped, and may show no secret.
-#[track_caller]
-pub(crate) fn finish(mut child: Child) -> Output {
-    let drain = |pipe: Option<Box<dyn Read + Send>>| {
-        let mut pipe = pipe.expect("the output is piped");
-        std::thread::spawn(move || {
-            let mut bytes = Vec::new();
-            pipe.read_to_end(&mut bytes).expect("a pipe can be read");
-            String::from_utf8(bytes).expect("output is UTF-8")
-        })
-    };
-    let stdout = drain(child.stdout.take().map(|pipe| Box::new(pipe) as _));
-    let stderr = drain(child.stderr.take().map(|pipe| Box::new(pipe) as _));
-    let ended = eventually(|| child.try_wait().expect("our child can be waited for"));
-    if ended.is_none() {
-        child.kill().and_then(|()| child.wait()).expect("our child can be killed");
-    }
-    let text = |pipe: std::thread::JoinHandle<String>| pipe.join().expect("the reader does not panic");
-    let (stdout, stderr) = (text(stdout), text(stderr));
-    secrets::assert_none_in("stdout", &stdout);
-    secrets::assert_none_in("stderr", &stderr);
-    let status = ended.unwrap_or_else(|| panic!("rpull did not end in {LIMIT:?}\nstdout: {stdout}\nstderr: {stderr}"));
-    let signal = std::os::unix::process::ExitStatusExt::signal(&status);
-    let code = status.code().unwrap_or_else(|| 128 + signal.unwrap_or_default());
-    Output { code, stdout, stderr }
-}
-
-/// Asks again until there is an answer; `None` when that takes far too long.
-pub(crate) fn eventually<T>(mut ask: impl FnMut() -> Option<T>) -> Option<T> {
-    let mut waited = Duration::ZERO;
-    while waited < LIMIT {
-        if let Some(answer) = ask() {
-            return Some(answer);
-        }
-        std::thread::sleep(POLL);
-        waited += POLL;
-    }
-    None
 }
 
 /// Device and inode of a regular file.

@@ -1,6 +1,6 @@
 //! Runs that do not get to their end: a signal, a time limit, a kill. What was downloaded is kept and used.
 
-use std::{fs, process::Stdio, time::Duration};
+use std::{fs, time::Duration};
 
 use rustix::process::{Pid, Signal, kill_process};
 use testkit::{
@@ -8,7 +8,7 @@ use testkit::{
     image::{Blob, Image, Layer},
 };
 
-use crate::stage::{COMMITTED, Output, Stage, eventually, finish, native, network, on_each_daemon, size_of};
+use crate::stage::{COMMITTED, Output, Running, Stage, eventually, finish, native, network, on_each_daemon, size_of, start};
 
 /// Bytes that arrive: several of the pieces of 1 MiB that a journal counts.
 const ARRIVES: u64 = 4 << 20;
@@ -40,10 +40,10 @@ impl Halting {
     }
 
     /// Starts a pull and waits until the first half of the layer is in the spool.
-    fn begin(&self, stage: &Stage, flags: &[&str]) -> std::process::Child {
+    fn begin(&self, stage: &Stage, flags: &[&str]) -> Running {
         let reference = format!("{}/halting:1", self.stuck.address());
         let mut command = stage.command(["--range-size", "256K", "--max-connections", "4", &reference]);
-        let child = command.args(flags).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let child = start(command.args(flags));
         eventually(|| (self.stuck.count().body_bytes >= ARRIVES).then_some(())).expect("half of the layer is sent");
         eventually(|| (spooled(stage, &self.image) >= ARRIVES).then_some(())).expect("half of the layer arrives");
         child
@@ -122,7 +122,7 @@ fn a_signal_at_any_moment_leaves_nothing_unfinished() {
         for step in 0..12 {
             let image = native(&[650 + 3 * step, 651 + 3 * step, 652 + 3 * step]);
             let reference = image.push(stage.registry(), "any-moment", &format!("v{step}"));
-            let child = stage.command([&reference]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+            let child = start(&mut stage.command([&reference]));
             std::thread::sleep(Duration::from_millis(25 * step));
             signal(&child, Signal::TERM);
             let output = finish(child);

@@ -1,6 +1,6 @@
 //! The registry has not got it, does not let us in, or is not there.
 
-use std::{net::TcpListener, process::Stdio};
+use std::net::TcpListener;
 
 use oci::Digest;
 use testkit::{
@@ -11,7 +11,7 @@ use testkit::{
 };
 
 use super::{Tag, assert_failed, layer};
-use crate::stage::{Stage, eventually, finish, on_each_daemon};
+use crate::stage::{Stage, eventually, finish, on_each_daemon, start};
 
 #[test]
 fn what_the_registry_does_not_have_is_named() {
@@ -139,12 +139,7 @@ fn a_registry_that_dies_and_comes_back_costs_only_time() {
         let large = Layer::overlaybd_file(Blob { seed: 77, data: 128 << 20 }, &scratch.path().join("blob"));
         let reference = Image::new(vec![large.clone()]).push(stage.registry(), "t/large", "1");
         let receipt = scratch.path().join("receipt");
-        let child = stage
-            .command(["--range-size", "1M", "--receipt", receipt.to_str().unwrap(), &reference])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let child = start(&mut stage.command(["--range-size", "1M", "--receipt", receipt.to_str().unwrap(), &reference]));
         let spool = stage.spool();
         let begun = eventually(|| spool.read_dir().ok()?.next().map(drop));
         assert!(begun.is_some());

@@ -1,12 +1,12 @@
 //! The setups of the table: registries, fronts and mirrors with an image, and what a user has to say to reach it.
 
-use std::{any::Any, collections::BTreeSet, fs, net::TcpListener, path::Path, sync::Arc, time::Duration};
+use std::{any::Any, collections::BTreeSet, fs, net::TcpListener, path::Path, process::Command, sync::Arc, time::Duration};
 
 use oci::Digest;
 use tempfile::TempDir;
 use testkit::{
     DistributionRegistry, RegistryOptions, Rules, Signature, SignedFront, SignedOptions, TlsFront, TokenServer, certificates,
-    fault::{Builder, Content, Fault, Request, Server},
+    fault::{Builder, Content, Fault, Server},
     image::{Blob, Image, Layer},
 };
 
@@ -53,24 +53,8 @@ pub(super) enum Given {
     PlainHttp,
 }
 
-/// A mirror, good or bad.
-#[derive(Clone, Copy)]
-pub(super) enum Peers {
-    HasIt,
-    Empty,
-    Down,
-    Protected,
-    ProtectedHasIt,
-    UnknownCa,
-    Lies,
-    BreaksOff,
-    /// Answers for a layer, and sends no byte of it.
-    Hangs,
-    Busy,
-}
-
 impl Scene {
-    fn new(image: Image, reference: String, from: &[String]) -> Self {
+    pub(super) fn new(image: Image, reference: String, from: &[String]) -> Self {
         let (args, environment, kept) = (Vec::new(), Vec::new(), Vec::new());
         Self { image, reference, args, environment, from: from.to_vec(), check: Box::new(|| Ok(())), kept }
     }
@@ -80,7 +64,7 @@ impl Scene {
         self
     }
 
-    fn keep(mut self, what: impl Any) -> Self {
+    pub(super) fn keep(mut self, what: impl Any) -> Self {
         self.kept.push(Box::new(what));
         self
     }
@@ -94,7 +78,7 @@ impl Scene {
     }
 
     /// A `hosts.toml` for `host`.
-    fn hosts_toml(self, host: &str, text: &str) -> Self {
+    pub(super) fn hosts_toml(self, host: &str, text: &str) -> Self {
         let root = hosts_dir(host, |directory| fs::write(directory.join("hosts.toml"), text).unwrap());
         self.with(&["--hosts-dir", root.path().to_str().unwrap()]).keep(root)
     }
@@ -109,7 +93,7 @@ fn hosts_dir(host: &str, fill: impl FnOnce(&Path)) -> TempDir {
 }
 
 /// An image that no other scene has: nothing of it may be on the machine already.
-fn image(name: &str, data: usize) -> Image {
+pub(super) fn image(name: &str, data: usize) -> Image {
     let digest = Digest::of(name.as_bytes()).hex();
     let seed = u64::from_str_radix(&digest[..8], 16).unwrap();
     Image::new(vec![
@@ -118,11 +102,11 @@ fn image(name: &str, data: usize) -> Image {
     ])
 }
 
-fn small(name: &str) -> Image {
+pub(super) fn small(name: &str) -> Image {
     image(name, 64 << 10)
 }
 
-fn closed_port() -> String {
+pub(super) fn closed_port() -> String {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }
 
@@ -171,7 +155,7 @@ pub(super) fn hub(name: &str) -> Scene {
     Scene::new(image, "obd:1".to_owned(), &[registry.host()]).hosts_toml("docker.io", &text).keep(registry)
 }
 
-fn make(way: Way) -> impl FnOnce(&Path) {
+pub(super) fn make(way: Way) -> impl FnOnce(&Path) {
     move |root| {
         if matches!(way, Way::SelfSigned) {
             return certificates::self_signed(root, certificates::VALID);
@@ -310,7 +294,7 @@ pub(super) fn downgrade(name: &str) -> Scene {
     told(scene, &front, Given::Flag, false).keep(front).keep(signed).keep(registry)
 }
 
-fn serve(image: &Image) -> Builder {
+pub(super) fn serve(image: &Image) -> Builder {
     let mut server = Server::builder().manifest("1", image.media_type(), &image.manifest());
     for bytes in image.layers().iter().map(Layer::bytes).chain([image.config()]) {
         server = server.blob(&Content::bytes(bytes));
@@ -318,7 +302,7 @@ fn serve(image: &Image) -> Builder {
     server
 }
 
-fn sizes(image: &Image) -> Vec<u64> {
+pub(super) fn sizes(image: &Image) -> Vec<u64> {
     image.layers().iter().map(|layer| layer.size).collect()
 }
 
@@ -334,83 +318,62 @@ pub(super) fn odd(name: &str, fault: impl Fn(bool) -> Option<Fault> + Send + 'st
     Scene::new(image, format!("{}/t/obd:1", server.address()), &[server.address()]).keep(server)
 }
 
-/// A mirror before a registry that has the image.
-pub(super) fn mirror(name: &str, peer: Peers) -> Scene {
-    let origin = DistributionRegistry::start();
-    let image = image(name, 2 << 20);
-    let reference = image.push(&origin, "t/obd", "1");
-    let same = || {
-        let mirror = DistributionRegistry::start();
-        image.push(&mirror, "t/obd", "1");
-        mirror
-    };
-    let plain = |host: &str| format!("http://{host}");
-    let (url, from, kept): (String, Vec<String>, Box<dyn Any>) = match peer {
-        Peers::HasIt => {
-            let mirror = same();
-            (plain(&mirror.host()), vec![mirror.host()], Box::new(mirror))
-        }
-        Peers::Empty => {
-            let mirror = DistributionRegistry::start();
-            (plain(&mirror.host()), vec![origin.host()], Box::new(mirror))
-        }
-        Peers::Down => (plain(&closed_port()), vec![origin.host()], Box::new(())),
-        Peers::Protected => {
-            let mirror = DistributionRegistry::start_protected();
-            (plain(&mirror.host()), vec![origin.host()], Box::new(mirror))
-        }
-        Peers::ProtectedHasIt => {
-            let mirror = DistributionRegistry::start_protected();
-            image.push(&mirror, "t/obd", "1");
-            (plain(&mirror.host()), vec![mirror.host()], Box::new(mirror))
-        }
-        Peers::UnknownCa => {
-            let mirror = same();
-            let front = TlsFront::start(&mirror.host(), make(Way::SignedByCa), "");
-            (format!("https://{}", front.host()), vec![origin.host()], Box::new((mirror, front)))
-        }
-        Peers::Lies => {
-            let mirror = same();
-            let path = mirror.blob_path(&image.layers()[0].digest);
-            let mut bytes = fs::read(&path).unwrap();
-            bytes[100_000] ^= 1;
-            fs::write(&path, bytes).unwrap();
-            (plain(&mirror.host()), vec![origin.host(), mirror.host()], Box::new(mirror))
-        }
-        Peers::BreaksOff => {
-            let mirror = serve(&image).faults(|_| Some(Fault::ResetAt(100_000))).start();
-            (plain(&mirror.address()), vec![origin.host(), mirror.address()], Box::new(mirror))
-        }
-        Peers::Hangs => {
-            let layers = sizes(&image);
-            let hangs = move |request: &mut Request<'_>| layers.contains(&request.size).then_some(Fault::Stall { after: 0 });
-            let mirror = serve(&image).faults(hangs).start();
-            (plain(&mirror.address()), vec![origin.host()], Box::new(mirror))
-        }
-        Peers::Busy => {
-            let minutes = status(429, Some("200"));
-            let layers = sizes(&image);
-            let mirror = serve(&image).faults(move |request| layers.contains(&request.size).then(|| minutes.clone())).start();
-            (plain(&mirror.address()), vec![origin.host()], Box::new(mirror))
-        }
-    };
-    let text = format!("server = \"http://{}\"\n[host.\"{url}\"]\ncapabilities = [\"pull\", \"resolve\"]\n", origin.host());
-    Scene::new(image, reference, &from).hosts_toml(&origin.host(), &text).keep(kept).keep(origin)
-}
-
-pub(super) fn all_down(name: &str) -> Scene {
-    let gone = closed_port();
-    let failing = TlsFront::start(&closed_port(), make(Way::SignedByCa), "");
-    let text = format!(
-        "server = \"http://{gone}\"\n[host.\"https://{}\"]\nca = {:?}\n",
-        failing.host(),
-        failing.file("ca.pem").display().to_string()
-    );
-    Scene::new(small(name), format!("{gone}/t/obd:1"), &[]).hosts_toml(&gone, &text).keep(failing)
-}
-
 pub(super) fn broken_hosts_toml(name: &str) -> Scene {
     let scene = registry(name, |_| ());
     let host = scene.from[0].clone();
     scene.hosts_toml(&host, &format!("server = \"http://{host}\"\ncapabilities = [\"pul\"]\n"))
+}
+
+/// The image as [`small`] has it, in a registry behind nginx without TLS; `settings` are lines of nginx's server block.
+pub(super) fn behind(name: &str, registry: DistributionRegistry, settings: &str) -> Scene {
+    let image = small(name);
+    let pushed = image.push(&registry, "t/obd", "1");
+    let host = closed_port();
+    let front = plain_front(&host, &registry.host(), |_| (), settings);
+    Scene::new(image, pushed.replace(&registry.host(), &host), &[host]).keep(front).keep(registry)
+}
+
+/// nginx at `host` without TLS. What it was asked for is in its file `seen`.
+pub(super) fn plain_front(host: &str, upstream: &str, make: impl FnOnce(&Path), settings: &str) -> TlsFront {
+    let fill = |root: &Path| {
+        certificates::self_signed(root, certificates::VALID);
+        make(root);
+    };
+    TlsFront::start(upstream, fill, &format!("listen {host}; access_log ROOT/seen; {settings}"))
+}
+
+/// For those it does not know there is nothing but its door.
+pub(super) fn hidden(name: &str) -> Scene {
+    let settings = "set $who known; if ($http_authorization = '') { set $who nobody; } \
+         if ($request_uri ~ '^/v2/.') { set $who \"$who inside\"; } if ($who = 'nobody inside') { return 404; }";
+    behind(name, DistributionRegistry::start_protected(), settings)
+}
+
+/// Manifests are sent as gzip, though nobody asked for that.
+pub(super) fn gzipped(name: &str) -> Scene {
+    let registry = DistributionRegistry::start();
+    let image = small(name);
+    let pushed = image.push(&registry, "t/obd", "1");
+    let host = closed_port();
+    let manifests = |root: &Path| {
+        let folder = root.join("files/v2/t/obd/manifests");
+        fs::create_dir_all(&folder).unwrap();
+        let manifest = image.manifest();
+        for name in ["1".to_owned(), Digest::of(&manifest).to_string()] {
+            let file = folder.join(name);
+            fs::write(&file, &manifest).unwrap();
+            assert!(Command::new("gzip").arg(&file).status().unwrap().success());
+        }
+    };
+    let settings =
+        format!("location /v2/t/obd/manifests/ {{ root ROOT/files; gzip_static always; default_type {}; }}", image.media_type());
+    let front = plain_front(&host, &registry.host(), manifests, &settings);
+    Scene::new(image, pushed.replace(&registry.host(), &host), &[host]).keep(front).keep(registry)
+}
+
+/// The first answer for a manifest is 200 and nothing, as a cache's that has not got it yet.
+pub(super) fn empty_manifest_once(name: &str) -> Scene {
+    let image = small(name);
+    let server = serve(&image).empty_manifest_once().start();
+    Scene::new(image, format!("{}/t/obd:1", server.address()), &[server.address()]).keep(server)
 }
