@@ -26,17 +26,21 @@ pub(crate) enum Entry {
 
 impl DockerConfig {
     /// Docker's rules: its identifiers in order, for each the helper, or where none is named the file's own entry. A helper that
-    /// knows nothing leaves it to the next, so there may be several.
+    /// knows nothing leaves it to the next, so there may be several. One that is named for this host goes before the one for all,
+    /// whichever form of the name it is named by.
     pub(super) fn for_host(&self, host: &Url) -> Vec<Entry> {
-        let mut entries = Vec::new();
+        let (mut entries, mut of_store) = (Vec::new(), Vec::new());
         for identifier in identifiers(host) {
-            if let Some(name) = self.helpers.get(&identifier).or(self.store.as_ref()) {
+            if let Some(name) = self.helpers.get(&identifier) {
                 entries.push(Entry::Helper { name: name.clone(), identifier });
+            } else if let Some(name) = &self.store {
+                of_store.push(Entry::Helper { name: name.clone(), identifier });
             } else if let Some(credentials) = self.entry(&identifier) {
                 entries.push(Entry::Here(credentials.clone()));
                 break;
             }
         }
+        entries.extend(of_store);
         entries
     }
 
@@ -158,6 +162,14 @@ mod tests {
             named.for_host(&url),
             [helper("ecr", "r.example:5000"), helper("pass", "https://r.example:5000"), helper("pass", "http://r.example:5000")]
         );
+    }
+
+    #[test]
+    fn a_hosts_own_helper_goes_before_the_store() {
+        let named = config(&[], r#","credHelpers":{"r.example":"ecr"},"credsStore":"pass""#);
+        let entries = named.for_host(&Url::parse("https://r.example").unwrap());
+        assert_eq!((entries.len(), &entries[0]), (6, &helper("ecr", "r.example")));
+        assert_eq!(entries[1], helper("pass", "r.example:443"));
     }
 
     #[test]
