@@ -1,10 +1,6 @@
 //! Several images in one run: one queue, shared layers once, a failure that does not stop the others.
 
-use std::{
-    fs,
-    io::Write as _,
-    process::{Child, Stdio},
-};
+use std::{fs, io::Write as _, process::Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -13,7 +9,7 @@ use testkit::{
     image::{Blob, Image, Layer},
 };
 
-use crate::stage::{Output, Stage, eventually, finish, native, network, on_each_daemon, run, size_of};
+use crate::stage::{Output, Running, Stage, eventually, finish, native, network, on_each_daemon, run, size_of, start};
 
 /// Runs rpull, which must succeed; its receipts.
 fn pull(stage: &Stage, args: &[&str]) -> (Output, Vec<Value>) {
@@ -134,7 +130,7 @@ fn a_list_is_pulled_but_for_its_bad_lines() {
         assert!(output.fails_with(2).ends_with("1 of 3 images could not be pulled: line 4; 2 left out because of --fail-fast\n"));
 
         let mut child = stage.command(["--from-file", "-", "--quiet"]);
-        let mut child = child.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = start(child.stdin(Stdio::piped()));
         child.stdin.take().unwrap().write_all(list.replace("r.io/Upper:1", "").as_bytes()).unwrap();
         let output = finish(child);
         assert_eq!((output.code, output.stdout.as_str(), output.stderr.as_str()), (0, "done\n", ""));
@@ -153,9 +149,9 @@ fn halting(tags: &[&str], seed: u64) -> (Server, Vec<Image>) {
     (server.start(), images)
 }
 
-fn begin(stage: &Stage, args: &[&str], server: &Server, bytes: u64) -> Child {
+fn begin(stage: &Stage, args: &[&str], server: &Server, bytes: u64) -> Running {
     let mut command = stage.command(["--range-size", "256K"]);
-    let child = command.args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let child = start(command.args(args));
     eventually(|| (server.count().body_bytes >= bytes).then_some(())).expect("a part of every layer is sent");
     child
 }
