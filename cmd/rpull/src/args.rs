@@ -3,6 +3,7 @@
 mod flags;
 mod go_flags;
 mod images;
+mod node;
 mod refusal;
 mod screen;
 mod tune;
@@ -48,6 +49,7 @@ impl Args {
         let program = OsString::from(command.get_name());
         let matches = command.try_get_matches_from_mut([program].into_iter().chain(arguments))?;
         let mut args = Self::from_arg_matches(&matches)?;
+        args.namespace = args.node.namespace(&args.namespace, &matches)?;
         args.forget_empty();
         args.check()?;
         Ok(args)
@@ -58,7 +60,12 @@ impl Args {
         if self.references.is_empty() && self.images.from_file.is_none() {
             return Err(Refusal::usage("no image reference given", USAGE));
         }
-        parse_all(&self.references)
+        parse_all(&self.references, |text| self.reference(text))
+    }
+
+    /// A reference as it is meant here.
+    pub(crate) fn reference(&self, text: &str) -> Result<Reference, oci::Error> {
+        self.node.read(text.parse()?)
     }
 
     /// Limit of the whole pull.
@@ -137,6 +144,7 @@ impl Args {
             _ => {}
         }
         self.images.check(self.password_stdin)?;
+        self.node.check()?;
         if self.lazy && self.download_blobs {
             return Err(Refusal::usage("--lazy and --download-blobs contradict each other", "leave one of them out"));
         }
@@ -150,12 +158,12 @@ impl Verify {
         if self.references.is_empty() {
             return Err(Refusal::usage("no image reference given", VERIFY_USAGE));
         }
-        parse_all(&self.references)
+        parse_all(&self.references, str::parse)
     }
 }
 
-fn parse_all(texts: &[String]) -> Result<Vec<Reference>, Refusal> {
-    texts.iter().map(|text| text.parse::<Reference>().map_err(|error| Refusal::from_oci(&error))).collect()
+fn parse_all(texts: &[String], reference: impl Fn(&str) -> Result<Reference, oci::Error>) -> Result<Vec<Reference>, Refusal> {
+    texts.iter().map(|text| reference(text).map_err(|error| Refusal::from_oci(&error))).collect()
 }
 
 #[cfg(test)]

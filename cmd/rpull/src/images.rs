@@ -3,7 +3,7 @@
 
 mod list;
 
-use std::pin::pin;
+use std::pin::Pin;
 
 use oci::Reference;
 use progress::Progress;
@@ -45,7 +45,7 @@ impl Wanted {
         let mut refused = Vec::new();
         let several = references.len() > 1 || args.images.from_file.is_some();
         if let Some(file) = &args.images.from_file {
-            let listed = list::read(file, args.images.is_on_stdin())?;
+            let listed = list::read(file, args.images.is_on_stdin(), &|text| args.reference(text))?;
             references.extend(listed.references);
             refused = listed.refused;
         }
@@ -83,6 +83,7 @@ pub(crate) async fn pull(
     puller: &Puller,
     progress: &Progress,
     screen: &Screen,
+    mut stop: Pin<&mut impl Future<Output = Failure>>,
 ) -> Result<Outcome, Failure> {
     let (all, several, fail_fast) = (wanted.count(), wanted.several, args.images.fail_fast);
     let mut tale = Tale::new(screen, several);
@@ -93,7 +94,6 @@ pub(crate) async fn pull(
     if fail_fast && !tale.codes.is_empty() {
         stopper.send_replace(true);
     }
-    let mut stop = pin!(run::stop(args)?);
     let mut why = None;
     let mut waiting = wanted.references.into_iter().enumerate();
     let mut under_way = JoinSet::new();

@@ -3,6 +3,7 @@
 //! Only the order of things is here: read the command line, run, say how it ended.
 
 mod args;
+mod connect;
 mod exit;
 mod failure;
 mod hosts_dirs;

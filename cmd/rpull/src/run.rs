@@ -1,8 +1,12 @@
 //! One run, from the arguments to the exit code: wires the parts, waits for the work or a signal, says how it ended.
 
-use std::{env, time::Duration};
+use std::{
+    env,
+    pin::{Pin, pin},
+    time::Duration,
+};
 
-use containerd::{Session, StoreChoice};
+use containerd::StoreChoice;
 use progress::Progress;
 use pull::{Options, Puller};
 use registry::{Keychain, Registry};
@@ -12,6 +16,7 @@ use transfer::Engine;
 
 use crate::{
     args::{Args, Store, Tuned},
+    connect::Patience,
     exit::ExitCode,
     failure::Failure,
     hosts_dirs,
@@ -79,30 +84,36 @@ pub(crate) fn keychain(args: &Args) -> Result<Keychain, Failure> {
 async fn pull(args: &Args, prepared: Prepared, progress: Progress, screen: &Screen) -> Result<Summary, Failure> {
     let Prepared { wanted, keychain, receipt } = prepared;
     let several = wanted.several;
-    let puller = puller(args, keychain, progress.clone()).await?;
-    let Outcome { receipts, result } = Box::pin(images::pull(args, wanted, &puller, &progress, screen)).await?;
+    let mut stop = pin!(stop(args)?);
+    let puller = puller(args, keychain, progress.clone(), stop.as_mut()).await?;
+    let Outcome { receipts, result } = Box::pin(images::pull(args, wanted, &puller, &progress, screen, stop)).await?;
     let written = receipt.map_or(Ok(()), |file| file.write(&receipts, several));
     result.and_then(|summary| written.map(|()| summary))
 }
 
-/// Wires the parts together; containerd answers by then.
-pub(crate) async fn puller(args: &Args, keychain: Keychain, progress: Progress) -> Result<Puller, Failure> {
-    let session = Session::connect(&args.address, args.namespace.clone(), args.connect_timeout())
-        .await
-        .map_err(|error| Failure::from(pull::Error::from(error)))?;
+/// Wires the parts together; containerd answers by then, and so does the snapshotter when it was to be waited for.
+pub(crate) async fn puller(
+    args: &Args,
+    keychain: Keychain,
+    progress: Progress,
+    mut stop: Pin<&mut impl Future<Output = Failure>>,
+) -> Result<Puller, Failure> {
+    let patience = Patience::new(args, progress.clone());
+    let session = patience.containerd(args, stop.as_mut()).await?;
     let registry = Registry::new(registry_options(args), keychain).map_err(|error| Failure::from(pull::Error::from(error)))?;
     let Tuned { limits, retry, .. } = args.tuned();
     let engine = Engine::new(limits, retry, progress.clone());
-    Ok(Puller::new(session, registry, engine, options(args), progress))
+    let puller = Puller::new(session, registry, engine, options(args), progress);
+    Box::pin(supervise(&puller, stop, patience.snapshotter(&puller))).await?;
+    Ok(puller)
 }
 
 /// Waits for the puller's work, a signal, or the limit the user set. Whatever ends it, no unfinished snapshot of ours stays.
 pub(crate) async fn supervise<T>(
-    args: &Args,
     puller: &Puller,
+    stop: Pin<&mut impl Future<Output = Failure>>,
     work: impl Future<Output = Result<T, pull::Error>>,
 ) -> Result<T, Failure> {
-    let stop = stop(args)?;
     let mut why = None;
     match unless_stopped(puller, async { why = Some(stop.await) }, work).await {
         Ok(done) => Ok(done),
@@ -114,7 +125,7 @@ pub(crate) async fn supervise<T>(
     }
 }
 
-/// Waits for a signal, or for the limit the user set.
+/// Waits for a signal, or for the limit the user set. Made once in a run: no signal is lost between two parts of it.
 pub(crate) fn stop(args: &Args) -> Result<impl Future<Output = Failure>, Failure> {
     let no_signals = |error| Failure::other("signals cannot be watched", &error);
     let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
@@ -194,6 +205,7 @@ fn options(args: &Args) -> Options {
         },
         spool_dir: args.spool_dir.clone(),
         lazy: args.lazy,
+        cri: args.node.cri(),
         labels: args.labels(),
         keep_partial: args.keep_partial,
         ..Options::default()

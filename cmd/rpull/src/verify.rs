@@ -1,5 +1,7 @@
 //! `rpull verify`: looks at images that are here, says of each part what is wrong with it, mends it when asked to.
 
+use std::pin::pin;
+
 use oci::Reference;
 use pull::{Part, Puller, Report};
 
@@ -16,9 +18,10 @@ pub(crate) fn run(args: &Args, verify: &Verify) -> ExitCode {
     let (progress, screen) = Screen::start(Kind::Plain, false);
     let outcome = prepare(args, verify).and_then(|(references, keychain)| {
         run::on_threads(async {
-            let puller = run::puller(args, keychain, progress).await?;
+            let mut stop = pin!(run::stop(args)?);
+            let puller = run::puller(args, keychain, progress, stop.as_mut()).await?;
             let looks = async { Ok(look_at_all(&puller, &references, verify, &screen).await) };
-            Box::pin(run::supervise(args, &puller, looks)).await
+            Box::pin(run::supervise(&puller, stop, looks)).await
         })
     });
     let code = match outcome {

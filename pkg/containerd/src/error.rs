@@ -223,6 +223,11 @@ impl Error {
         })
     }
 
+    /// containerd, or the snapshotter's own process, is not up: what may pass by itself when the machine has just booted.
+    pub fn is_down(&self) -> bool {
+        matches!(self, Self::SocketMissing { .. } | Self::Silent { .. } | Self::SnapshotterDown { .. })
+    }
+
     /// Damage was found and could not be mended.
     pub fn is_beyond_repair(&self) -> bool {
         matches!(self, Self::Held { .. })

@@ -62,6 +62,23 @@ impl Reference {
             Object::Digest(digest) | Object::TagAndDigest(_, digest) => Some(*digest),
         }
     }
+
+    /// As the kubelet and containerd's CRI plugin read it: by Docker's rules also where `ctr` takes a name as it is, and without
+    /// the tag where there is a digest (reference 2.2).
+    ///
+    /// # Errors
+    /// A registry that Docker's rules do not allow.
+    pub fn for_kubelet(&self) -> Result<Self, Error> {
+        let Self { name, host, repository, object } = self;
+        if host.contains('_') {
+            return Err(Error::Reference { text: name.clone(), why: "the kubelet takes no registry with _ in its name" });
+        }
+        let object = match object {
+            Object::Tag(tag) => format!(":{tag}"),
+            Object::Digest(digest) | Object::TagAndDigest(_, digest) => format!("@{digest}"),
+        };
+        normalised(&format!("{host}/{repository}{object}")).parse()
+    }
 }
 
 impl FromStr for Reference {

@@ -5,6 +5,7 @@
 
 mod blobs;
 mod chain;
+mod cri;
 mod documents;
 mod error;
 mod inventory;
@@ -26,6 +27,7 @@ mod verify;
 mod work;
 
 pub use blobs::Source;
+pub use cri::Cri;
 pub use error::{Cause, Error};
 pub use options::Options;
 pub use receipt::{Bytes, Came, Incidents, LayerReceipt, Proof, Receipt, StoreUse, Times};

@@ -5,6 +5,8 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use containerd::StoreChoice;
 use oci::Platform;
 
+use crate::Cri;
+
 /// How one pull is to be done.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -18,7 +20,10 @@ pub struct Options {
     pub spool_dir: Option<PathBuf>,
     /// Prepare native layers without fetching them, as upstream's `ctr rpull` does without `--download-blobs`.
     pub lazy: bool,
-    /// Labels for the image record.
+    /// Make the image one for the kubelet: more names, and the CRI plugin's labels. The references pulled are then those of
+    /// [`Reference::for_kubelet`](oci::Reference::for_kubelet), and the namespace is the plugin's, `k8s.io`.
+    pub cri: Option<Cri>,
+    /// Labels for the image records.
     pub labels: BTreeMap<String, String>,
     /// Life of the lease. It is renewed at half of this, so it bounds how long a dead run holds its content, not a pull.
     pub lease_expiry: Duration,
@@ -35,6 +40,7 @@ impl Default for Options {
             store: StoreChoice::Auto,
             spool_dir: None,
             lazy: false,
+            cri: None,
             labels: BTreeMap::new(),
             // As `client.WithLease` has it (reference 4.1).
             lease_expiry: 24 * HOUR,

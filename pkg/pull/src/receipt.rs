@@ -22,6 +22,8 @@ pub struct Receipt {
     pub v: u32,
     /// Name of the image record.
     pub reference: String,
+    /// Names of all records of the image that were set, in this order; with `cri` three.
+    pub names: Vec<String>,
     /// containerd namespace.
     pub namespace: String,
     /// Snapshotter.

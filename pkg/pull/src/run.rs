@@ -25,8 +25,6 @@ use crate::{
     overlaybd::{self, LayerKind},
     plan::{Origin, Plan},
     probe::Probe,
-    proof::{self, Prover},
-    publish,
     receipt::{self, Incidents, StoreUse, Times},
     records,
     resolve::{self, Found},
@@ -47,7 +45,7 @@ pub struct Puller {
     pub(crate) progress: Progress,
     scratch: Scratch,
     pub(crate) probe: Probe,
-    publishing: Arc<AtomicBool>,
+    pub(crate) publishing: Arc<AtomicBool>,
     turns: Turns,
 }
 
@@ -101,6 +99,14 @@ impl Puller {
             }
         }
         outcome
+    }
+
+    /// Asks the snapshotter itself for a sign of life; containerd knows only that it was configured.
+    ///
+    /// # Errors
+    /// There is no such snapshotter, or it does not answer.
+    pub async fn snapshotter_answers(&self) -> Result<(), Error> {
+        self.probe.answers().await.map(drop)
     }
 
     /// Has the image record been set, or is it about to be? From then on the pull is over in a few calls, and is better waited for
@@ -207,7 +213,7 @@ impl Clock {
 /// One pull under way, its image known.
 pub(crate) struct Pull<'a> {
     pub(crate) puller: &'a Puller,
-    reference: &'a Reference,
+    pub(crate) reference: &'a Reference,
     repository: Repository,
     pub(crate) found: Found,
     pub(crate) kinds: Vec<LayerKind>,
@@ -266,7 +272,11 @@ impl Pull<'_> {
         Ok(self.receipt(&store, &plan, &outcomes, layers_done))
     }
 
-    fn step<T>(&self, step: Step, work: impl Future<Output = Result<T, Error>>) -> impl Future<Output = Result<T, Error>> {
+    pub(crate) fn step<T>(
+        &self,
+        step: Step,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> impl Future<Output = Result<T, Error>> {
         self.puller.progress.step(step, Subject::Image(self.reference.name().to_owned()), work)
     }
 
@@ -331,32 +341,6 @@ impl Pull<'_> {
         documents::label(session, self.reference, &image.config, labels).await
     }
 
-    /// Proof, record, second look; a record over something that went meanwhile is taken back (safety 18).
-    async fn publish(&self, store: &Store) -> Result<(), Error> {
-        let Puller { session, options, probe, .. } = self.puller;
-        let (image, snapshotter) = (&self.found.image, options.snapshotter.as_str());
-        let prover = Prover { session, store, probe, snapshotter, layers: &image.layers, kinds: &self.kinds };
-        let proving = async {
-            let attached = if options.lazy { prover.prove_chain().await? } else { prover.prove().await? };
-            documents::prove(session, image, snapshotter).await?;
-            Ok(attached)
-        };
-        let attached = self.step(Step::Prove, proving).await?;
-        self.puller.publishing.store(true, Ordering::Relaxed);
-        let publishing = async {
-            let published = publish::publish(session, self.reference, image, &options.labels, !options.lazy).await?;
-            let outcome = proof::still_there(session, snapshotter, image, &attached).await;
-            if outcome.is_err()
-                && let Err(error) = published.take_back(session).await
-            {
-                let text = format!("the image record {} could not be taken back: {error}", self.reference);
-                self.puller.progress.emit(&Event::Warning { text });
-            }
-            outcome
-        };
-        self.step(Step::Publish, publishing).await
-    }
-
     /// What other pulls left and nobody used for long goes: the room may be needed now. This image's own is still of use, however old.
     async fn sweep(&self, store: &Store) {
         let (spool, keep) = (store.spool().clone(), self.puller.options.keep_partial);
@@ -397,6 +381,7 @@ impl Pull<'_> {
         Receipt {
             v: Receipt::VERSION,
             reference: self.reference.name().to_owned(),
+            names: self.names(),
             namespace: session.namespace().to_string(),
             snapshotter: options.snapshotter.clone(),
             target: image.target.digest,

@@ -29,7 +29,8 @@ pub struct ContainerdOptions {
     pub isolated: bool,
     /// Socket of a snapshotter to plug in as proxy plugin `overlaybd`.
     pub overlaybd: Option<PathBuf>,
-    /// Leave the CRI plugins on.
+    /// Leave the CRI plugins on, with the snapshotter of [`overlaybd`](Self::overlaybd) where there is one. It answers for images;
+    /// there is no network for pods.
     pub cri: bool,
     /// More TOML, appended as it is.
     pub extra: String,
@@ -219,6 +220,39 @@ content_sharing_policy = "{policy}"
         write!(text, "\n[proxy_plugins.overlaybd]\ntype = \"snapshot\"\naddress = \"{socket}\"\n")
             .expect("writing to a string does not fail");
     }
+    if options.cri {
+        text.push_str(&cri(daemon, options, &home));
+    }
     text.push_str(&options.extra);
     text
+}
+
+/// The CRI plugin's part: no port that others use, no directory of the machine's own.
+fn cri(daemon: &Daemon, options: &ContainerdOptions, home: &std::path::Display<'_>) -> String {
+    let snapshotter = if options.overlaybd.is_some() { "overlaybd" } else { "overlayfs" };
+    let streaming = r#"
+[plugins."io.containerd.grpc.v1.cri"]
+stream_server_address = "127.0.0.1"
+stream_server_port = "0"
+"#;
+    if daemon.major() >= 2 {
+        return format!(
+            r#"{streaming}
+[plugins."io.containerd.cri.v1.images"]
+snapshotter = "{snapshotter}"
+
+[plugins."io.containerd.cri.v1.runtime".cni]
+conf_dir = "{home}/cni"
+"#
+        );
+    }
+    format!(
+        r#"{streaming}
+[plugins."io.containerd.grpc.v1.cri".containerd]
+snapshotter = "{snapshotter}"
+
+[plugins."io.containerd.grpc.v1.cri".cni]
+conf_dir = "{home}/cni"
+"#
+    )
 }

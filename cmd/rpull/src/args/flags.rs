@@ -10,7 +10,7 @@ use std::{
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use oci::{Namespace, Platform};
 
-use super::{images::Images, screen::Screen, tune, value};
+use super::{images::Images, node::Node, screen::Screen, tune, value};
 use crate::exit;
 
 /// One pull as it was asked for. Not `Debug`: it may hold a password.
@@ -75,6 +75,9 @@ pub(crate) struct Args {
     /// Time limit for connecting to containerd, 0 for 10s
     #[arg(global = true, help_heading = "containerd", long, value_name = "DURATION", default_value = "0", value_parser = value::duration)]
     pub(super) connect_timeout: Duration,
+
+    #[command(flatten)]
+    pub(crate) node: Node,
 
     /// Label of the image record, KEY=VALUE; may be repeated
     #[arg(help_heading = "containerd", long = "label", value_name = "LABEL", value_parser = value::label)]

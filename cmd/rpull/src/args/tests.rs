@@ -177,6 +177,10 @@ fn what_cannot_be_followed_is_refused_with_a_hint() {
         (&["--address", "", "r/a:1"], "--address is empty", "/run/containerd/containerd.sock"),
         (&["--tlscert", "c", "r/a:1"], "--tlscert without --tlskey", "key"),
         (&["--tlskey", "k", "r/a:1"], "--tlskey without --tlscert", "certificate"),
+        (&["--pin", "r/a:1"], "--pin without --cri", "add --cri"),
+        (&["--cri", "-n", "moby", "r/a:1"], "--cri and --namespace moby contradict each other", "leave out --namespace"),
+        (&["--cri", "my_registry:5000/a:1"], "the kubelet takes no registry with _", "HOST[:PORT]/REPOSITORY"),
+        (&["--wait-for-containerd", "60", "r/a:1"], "no unit behind 60", "1h30m"),
         (&["--lazy", "--download-blobs", "r/a:1"], "--lazy and --download-blobs contradict each other", "leave one"),
     ] {
         let (said, hinted) = usage(arguments);
@@ -189,6 +193,20 @@ fn what_cannot_be_followed_is_refused_with_a_hint() {
 #[test]
 fn switches_that_are_off_contradict_nobody() {
     assert!(good(&["--lazy", "--download-blobs=false"]).lazy);
+}
+
+#[test]
+fn an_image_for_the_kubelet_has_its_namespace_and_its_name() {
+    let args = good(&[]);
+    assert_eq!((args.node.cri(), args.node.wait_for_containerd), (None, Duration::ZERO));
+    let args = good(&["--cri", "--wait-for-containerd", "60s"]);
+    assert_eq!((args.namespace.as_str(), args.node.cri()), ("k8s.io", Some(pull::Cri { pinned: false })));
+    assert_eq!(args.node.wait_for_containerd, Duration::from_secs(60));
+    // `ctr` would ask a registry called r.
+    assert_eq!(args.references().unwrap()[0].name(), "docker.io/r/a:1");
+    let args = good(&["--cri", "--pin", "-n", "k8s.io"]);
+    assert_eq!((args.namespace.as_str(), args.node.cri()), ("k8s.io", Some(pull::Cri { pinned: true })));
+    assert_eq!(good(&["--cri=false", "-n", "moby"]).namespace.as_str(), "moby");
 }
 
 #[test]

@@ -27,8 +27,11 @@ pub(super) struct Refused {
     pub(super) failure: Failure,
 }
 
+/// How a line's text becomes a reference.
+type Parse<'a> = &'a dyn Fn(&str) -> Result<Reference, oci::Error>;
+
 /// Reads `file`, or standard input.
-pub(super) fn read(file: &Path, stdin: bool) -> Result<List, Failure> {
+pub(super) fn read(file: &Path, stdin: bool, reference: Parse) -> Result<List, Failure> {
     let name = if stdin { "standard input".to_owned() } else { file.display().to_string() };
     let bytes = if stdin { all_of(&mut io::stdin().lock()) } else { File::open(file).and_then(|mut file| all_of(&mut file)) };
     let bytes = bytes.map_err(|error| Failure {
@@ -36,7 +39,7 @@ pub(super) fn read(file: &Path, stdin: bool) -> Result<List, Failure> {
         message: format!("cannot read the list of images {name}: {error}"),
         hint: Some("--from-file names a file with one reference a line, or is - for standard input".to_owned()),
     })?;
-    let list = parse(&name, &bytes);
+    let list = parse(&name, &bytes, reference);
     if list.references.is_empty() && list.refused.is_empty() {
         return Err(Failure {
             code: ExitCode::Usage,
@@ -53,7 +56,7 @@ fn all_of(reader: &mut impl Read) -> io::Result<Vec<u8>> {
     if bytes.len() as u64 > LONGEST { Err(io::Error::other("longer than 4 MiB")) } else { Ok(bytes) }
 }
 
-fn parse(name: &str, bytes: &[u8]) -> List {
+fn parse(name: &str, bytes: &[u8], reference: Parse) -> List {
     let mut list = List::default();
     let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
     for (index, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
@@ -62,7 +65,7 @@ fn parse(name: &str, bytes: &[u8]) -> List {
         if text.is_empty() {
             continue;
         }
-        match text.parse::<Reference>() {
+        match reference(text) {
             Ok(reference) => list.references.push(reference),
             Err(error) => {
                 let line = index + 1;
@@ -81,7 +84,7 @@ mod tests {
     #[test]
     fn comments_and_blank_lines_name_no_image() {
         let text = "\u{feff}# to be warm\n\nr.io/a:1\r\n  r.io/b:2  # twice a day\n\t\n#r.io/c:3\nr.io/d:4";
-        let list = parse("list", text.as_bytes());
+        let list = parse("list", text.as_bytes(), &str::parse);
         let names: Vec<_> = list.references.iter().map(Reference::name).collect();
         assert_eq!(names, ["r.io/a:1", "r.io/b:2", "r.io/d:4"]);
         assert!(list.refused.is_empty());
@@ -89,7 +92,7 @@ mod tests {
 
     #[test]
     fn a_line_that_names_no_image_is_told_with_its_number() {
-        let list = parse("warm.txt", b"r.io/a:1\n\nr.io/B:2\nr.io/c:3 r.io/d:4\n\xff\n");
+        let list = parse("warm.txt", b"r.io/a:1\n\nr.io/B:2\nr.io/c:3 r.io/d:4\n\xff\n", &str::parse);
         assert_eq!(list.references.len(), 1);
         let told: Vec<_> = list.refused.iter().map(|refused| refused.failure.message.as_str()).collect();
         assert_eq!(told.len(), 3);
@@ -107,7 +110,7 @@ mod tests {
     fn what_is_no_list_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("list");
-        let refused = |path: &Path| read(path, false).err().unwrap();
+        let refused = |path: &Path| read(path, false, &str::parse).err().unwrap();
         assert!(refused(&file).message.starts_with("cannot read the list of images "));
         std::fs::write(&file, "# nothing\n\n").unwrap();
         assert!(refused(&file).message.ends_with(" names none"));

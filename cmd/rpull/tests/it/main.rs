@@ -5,7 +5,9 @@ mod bad_input;
 mod command_line;
 mod committed;
 mod credentials;
+mod cri;
 mod gated;
+mod held;
 mod killed;
 mod kinds;
 mod leaks;
@@ -24,6 +26,7 @@ mod stage;
 mod stop;
 mod store_choice;
 mod verify;
+mod wait_for_containerd;
 mod what_is_here;
 
 use std::{

@@ -110,6 +110,11 @@ impl Stage {
         Self { namespace: namespace.to_owned(), ..self.clone() }
     }
 
+    /// The same stage, from another namespace from now on.
+    pub(crate) fn moved_to(self, namespace: &str) -> Self {
+        Self { namespace: namespace.to_owned(), ..self }
+    }
+
     pub(crate) fn namespace(&self) -> &str {
         &self.namespace
     }
@@ -363,7 +368,8 @@ impl Stage {
         assert_eq!(unfinished.collect::<Vec<_>>(), Vec::<String>::new());
     }
 
-    fn ask<Q, A, F>(&self, call: impl FnOnce(Channel, Request<Q>) -> F, message: Q) -> Result<A, Status>
+    /// Asks containerd with a client of the test's own.
+    pub(crate) fn ask<Q, A, F>(&self, call: impl FnOnce(Channel, Request<Q>) -> F, message: Q) -> Result<A, Status>
     where
         F: Future<Output = Result<tonic::Response<A>, Status>>,
     {

@@ -66,6 +66,29 @@ fn what_ctr_refuses_is_normalised_as_docker_does() {
 }
 
 #[test]
+fn the_kubelet_reads_every_name_as_docker_does_and_drops_the_tag_beside_a_digest() {
+    for (text, name) in [
+        ("busybox", "docker.io/library/busybox:latest"),
+        ("docker.io/busybox:1", "docker.io/library/busybox:1"),
+        ("index.docker.io/user/app:1", "docker.io/user/app:1"),
+        ("user/app:1", "docker.io/user/app:1"),
+        ("registry/team/app:1", "docker.io/registry/team/app:1"),
+        ("localhost/app:1", "localhost/app:1"),
+        ("registry:5000/app:1", "registry:5000/app:1"),
+        ("[::1]:5000/app:1", "[::1]:5000/app:1"),
+        ("Registry/app:1", "Registry/app:1"),
+        ("r.io/app:1@DIGEST", "r.io/app@DIGEST"),
+        ("busybox@DIGEST", "docker.io/library/busybox@DIGEST"),
+    ] {
+        let read = parse(text).unwrap().for_kubelet().unwrap_or_else(|error| panic!("{text}: {error}"));
+        assert_eq!(read.name(), fill(name), "{text}");
+        assert_eq!(read.for_kubelet().unwrap(), read, "{text}");
+    }
+    let refused = parse("my_registry:5000/x:1").unwrap().for_kubelet().unwrap_err();
+    assert!(refused.to_string().contains("no registry with _"), "{refused}");
+}
+
+#[test]
 fn invalid_references_are_refused_with_the_reason() {
     let hex63 = format!("r/a@sha256:{}", "0".repeat(63));
     let hex64 = "0".repeat(64);
