@@ -14,7 +14,7 @@ use tonic::Status;
 
 use crate::{
     held::Held,
-    stage::{Stage, each, finish, native, network, on_each_daemon, run, say},
+    stage::{Stage, each, finish, native, network, on_each_daemon, run, say, start},
 };
 
 const MANAGED: (&str, &str) = ("io.cri-containerd.image", "managed");
@@ -223,13 +223,13 @@ fn records_over_something_that_went_are_taken_back_all_of_them() {
         let held = Held::at(&stage, &by_digest);
         let mut command = stage.command(["--cri", "--pin", "--label", "mine=2", "--address"]);
         command.arg(held.address()).arg(&tag);
-        let child = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+        let running = start(&mut command);
         held.meanwhile(|| {
             assert!(stage.image(&id).is_some(), "the id is not the first");
             assert_eq!((stage.image(&by_digest), stage.image(&tag).as_ref()), (None, Some(&before)));
             stage.ctr(["content", "rm", &layer]);
         });
-        let output = finish(child);
+        let output = finish(running);
         let stderr = output.fails_with(7);
         assert!(stderr.contains(&layer) && stderr.contains("disappeared"), "{stderr}");
         assert_eq!((stage.image(&id), stage.image(&by_digest)), (None, None));

@@ -1,18 +1,15 @@
 //! `--wait-for-containerd`: rpull is up before what it needs, as at boot.
 
-use std::{
-    io::{BufRead as _, BufReader, Read as _},
-    process::{Child, Stdio},
-};
+use std::io::{BufRead as _, BufReader, Read as _};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::stage::{Stage, daemons, finish, native, run, say};
+use crate::stage::{Running, Stage, daemons, finish, native, run, say, start};
 
 /// Starts rpull, and returns when it has said that it waits, and what for.
-fn waiting(stage: &Stage, reference: &str) -> (Child, String) {
+fn waiting(stage: &Stage, reference: &str) -> (Running, String) {
     let mut command = stage.command(["--wait-for-containerd", "60s", reference]);
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = start(&mut command);
     let mut line = String::new();
     // Read byte by byte, so that what follows is left for others.
     let mut stderr = BufReader::with_capacity(1, child.stderr.take().unwrap());
@@ -71,7 +68,7 @@ fn a_wait_ends_with_the_usual_error_at_once_on_a_signal_or_when_nothing_is_to_be
     assert!(!output.fails_with(7).contains("waiting"), "{output:#?}");
 
     for (signal, code, word) in [(Signal::TERM, 143, "terminated"), (Signal::INT, 130, "interrupted")] {
-        let mut child = missing(&["1h"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = start(&mut missing(&["1h"]));
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
         let mut text = String::new();
         stderr.read_line(&mut text).unwrap();
