@@ -10,13 +10,13 @@ use progress::{Event, Progress};
 use registry::Repository;
 use spool::Entry;
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{Semaphore, mpsc, oneshot},
     time::{Instant, sleep_until},
 };
 
 use super::{
     bucket::Bucket,
-    lane::{Asked, Lane, Request},
+    lane::{Asked, Lane, Request, WRITERS},
 };
 use crate::{BlobId, Cause, ConnectionId, Error, Fact, Failure, HostId, Limits, Order, RetryPolicy, Schedule};
 
@@ -66,6 +66,7 @@ impl std::fmt::Debug for Job {
 pub(super) struct Driver {
     schedule: Schedule,
     bucket: Option<Arc<Bucket>>,
+    writers: Arc<Semaphore>,
     started: Instant,
     /// Weak, so that the driver ends when the last engine and connection are gone.
     messages: mpsc::WeakUnboundedSender<Message>,
@@ -98,6 +99,7 @@ impl Driver {
         let driver = Self {
             schedule: Schedule::new(limits.clone(), retry.clone()),
             bucket: limits.rate.map(Bucket::new).map(Arc::new),
+            writers: Arc::new(Semaphore::new(WRITERS)),
             started: Instant::now(),
             messages: sender.downgrade(),
             blobs: BTreeMap::new(),
@@ -274,6 +276,7 @@ impl Driver {
             messages,
             progress: active.job.progress.clone(),
             bucket: self.bucket.clone(),
+            writers: self.writers.clone(),
         };
         tokio::spawn(request.run());
     }

@@ -1,13 +1,17 @@
 //! One request: asks, reads frames, writes them through a grant, does as the driver says in between.
 //!
-//! Memory is what is collected for one write and the frame being read. A lane is never aborted: it ends by itself after
-//! the write that runs, so that the range it held can go to another (safety rule 2).
+//! Memory is what is collected for one write and the frame being read, and while the disk is slower than the net few lanes
+//! hold such a frame at once. A lane is never aborted: it ends by itself after the write that runs, so that the range it held
+//! can go to another (safety rule 2).
 
 use std::{
+    future::{Future as _, poll_fn},
+    pin::pin,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
+    task::Poll,
     time::Duration,
 };
 
@@ -17,7 +21,7 @@ use progress::{Progress, Stall};
 use registry::{Body, Fault, Repository, Span};
 use spool::{Entry, Grant};
 use tokio::{
-    sync::{Notify, mpsc},
+    sync::{Notify, Semaphore, SemaphorePermit, mpsc},
     time::{Instant, sleep_until, timeout},
 };
 
@@ -27,6 +31,9 @@ use crate::{Answer, BlobId, ConnectionId, Fact};
 /// Frames are collected up to this before they go to a blocking thread. 128 KiB: the hop costs a few microseconds, the
 /// copy into the page cache fifty; more would count 32 times against the memory ceiling.
 const COLLECT: usize = 128 << 10;
+/// So many lanes may take a frame that waits for them, and write it. A frame keeps the read buffer of its connection, up to
+/// 400 KiB, and the next one has been read behind it already: 32 lanes that wait for one disk would hold 64 of them.
+pub(super) const WRITERS: usize = 8;
 /// Collected bytes of a slow connection are written after this, so that a crash loses little.
 const LINGER: Duration = Duration::from_millis(500);
 /// How long the end of a body may take after its last byte; later the connection is closed instead of kept.
@@ -75,6 +82,8 @@ pub(super) struct Request {
     pub(super) messages: mpsc::UnboundedSender<Message>,
     pub(super) progress: Progress,
     pub(super) bucket: Option<Arc<Bucket>>,
+    /// [`WRITERS`] of the run.
+    pub(super) writers: Arc<Semaphore>,
 }
 
 #[derive(Debug)]
@@ -223,12 +232,25 @@ struct Copy<'a> {
     frames: Vec<Bytes>,
 }
 
-/// The next frame, not before `go_on`.
-async fn next_frame(lane: &Lane, go_on: Instant, body: &mut Body) -> Result<Option<Bytes>, Fault> {
+/// The next frame, not before `go_on`; one that waits already comes with a turn to write it. Safe to cancel, as the body is.
+async fn next_frame<'a>(
+    request: &'a Request,
+    go_on: Instant,
+    body: &mut Body,
+) -> Result<(Option<Bytes>, Option<SemaphorePermit<'a>>), Fault> {
+    let lane = &request.lane;
     lane.held.store(go_on > Instant::now(), Relaxed);
     sleep_until(go_on).await;
     lane.held.store(false, Relaxed);
-    body.frame().await
+    let turn = request.writers.acquire().await.expect("the semaphore is never closed");
+    let mut frame = pin!(body.frame());
+    match poll_fn(|context| Poll::Ready(frame.as_mut().poll(context))).await {
+        Poll::Ready(frame) => Ok((frame?, Some(turn))),
+        Poll::Pending => {
+            drop(turn);
+            Ok((frame.await?, None))
+        }
+    }
 }
 
 impl Copy<'_> {
@@ -250,8 +272,8 @@ impl Copy<'_> {
                 biased;
                 () = lane.changed.notified() => {}
                 () = sleep_until(write_by), if !self.frames.is_empty() => self.flush().await?,
-                frame = next_frame(lane, go_on, &mut body) => {
-                    let Some(frame) = frame.map_err(Trouble::Registry)? else { return Ok(()) };
+                next = next_frame(self.request, go_on, &mut body) => {
+                    let (Some(frame), _turn) = next.map_err(Trouble::Registry)? else { return Ok(()) };
                     if self.frames.is_empty() {
                         write_by = Instant::now() + LINGER;
                     }
@@ -311,6 +333,8 @@ impl Copy<'_> {
         let end = self.end;
         let write = move || {
             let result = frames.iter().try_for_each(|frame| grant.write(frame));
+            // Before anybody else's turn.
+            drop(frames);
             (grant, result)
         };
         let (grant, result) = tokio::task::spawn_blocking(write).await.map_err(|_| Trouble::Stopped)?;
