@@ -111,7 +111,7 @@ def markdown(results):
         out += [f"- {line}" for line in machine] + [""]
     if proof := results.get("proof"):
         out += [f"### The servers ({proof['date']})", "", *(f"- {line}" for line in proof_lines(proof)), ""]
-    for number, scenario in sorted(results["scenarios"].items()):
+    for number, scenario in sorted(results["scenarios"].items(), key=lambda entry: int(entry[0])):
         out += [f"### ({number}) {scenario['title']} ({scenario['date']})", "", *piped(*table(scenario)), ""]
         lines = (*traces(scenario), *verdicts(scenario), *scenario["left_out"])
         out += [f"- {line}" for line in lines] + [""] * bool(lines)

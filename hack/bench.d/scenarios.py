@@ -10,6 +10,7 @@ GIB = 1 << 30
 
 RPULL = "rpull"
 API = "rpull, api store"
+SLOW_DISK = "rpull, 32 connections, slow disk"
 WARM = "ctr images pull, warm"
 FRESH = "ctr images pull, fresh"
 FETCH = "ctr content fetch"
@@ -165,5 +166,13 @@ def every(scale):
             one,
             (API, FETCH),
             targets=(Target(f"rpull ≤ 1 × the time of {FETCH}", quotient(API, FETCH), 1, unit="×"),),
+        ),
+        Scenario(
+            "10",
+            "1 × 512 MiB, unthrottled, 32 connections from the start, every write waits for the disk",
+            half,
+            (SLOW_DISK,),
+            (),
+            targets=(Target("peak memory ≤ 64 MiB", of(SLOW_DISK, "rss", 1 / 1024), 64, unit="MiB"),),
         ),
     ]

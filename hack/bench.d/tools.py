@@ -1,6 +1,7 @@
 """The tools: what each runs for the same image, and how it is brought back to having nothing."""
 
 import shutil
+import subprocess
 from pathlib import Path
 
 from processes import measure
@@ -21,9 +22,9 @@ class Tool:
         """What has to be there and is not."""
 
     def start(self):
-        if self.has_node and not self.node:
-            self.node = Node(self.home, self.programs)
         self.home.mkdir(exist_ok=True)
+        if self.has_node and not self.node:
+            self.node = Node(self.home / "node", self.programs)
 
     def commands(self, server, image, layers):
         """The commands of one pull; most need one."""
@@ -61,13 +62,32 @@ class Tool:
 
 
 class Rpull(Tool):
-    def __init__(self, name, home, programs, store):
+    def __init__(self, name, home, programs, store, flags=()):
         super().__init__(name, home, programs)
-        self.store = store
+        self.flags = ["--store", store, *flags]
 
     def commands(self, server, image, layers):
-        flags = ["--address", self.node.socket, "--plain-http", "--store", self.store]
+        flags = ["--address", self.node.socket, "--plain-http", *self.flags]
         yield self.name, [self.programs.rpull, *flags, self.reference(server, image)]
+
+
+class RpullOnSlowDisk(Rpull):
+    """A disk that is slower than loopback whatever it is: every write waits until it is there."""
+
+    SIZE = 4 << 30
+
+    def missing(self):
+        return None if shutil.which("mkfs.ext4") else "there is no mkfs.ext4"
+
+    def start(self):
+        if not self.node:
+            self.home.mkdir()
+            disk = self.home.with_suffix(".ext4")
+            with open(disk, "wb") as file:
+                file.truncate(self.SIZE)
+            subprocess.run(["mkfs.ext4", "-q", disk], check=True)
+            subprocess.run(["mount", "-o", "loop,sync", disk, self.home], check=True)
+        super().start()
 
 
 class Multipart(Tool):
@@ -148,6 +168,7 @@ def every(home: Path, programs):
     makers = {
         "rpull": lambda *own: Rpull(*own, "direct"),
         "rpull, api store": lambda *own: Rpull(*own, "api"),
+        "rpull, 32 connections, slow disk": lambda *own: RpullOnSlowDisk(*own, "direct", ["--tune", "first-connections=32"]),
         "ctr images pull, warm": Multipart,
         "ctr images pull, fresh": lambda *own: Multipart(*own, fresh=True),
         "ctr content fetch": ContentFetch,

@@ -121,14 +121,17 @@ async fn a_name_without_address_and_a_port_nobody_listens_on_are_given_up_soon()
     let names = registry::Names::new([("nowhere.example".to_owned(), Vec::new())]);
     // Ten seconds by default; the rule itself is tested in simulated time.
     let retry = RetryPolicy { unreached: Duration::from_millis(400), ..retry() };
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    // Bound and not listening: nobody else can take the port meanwhile.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let closed = socket.local_addr().unwrap().to_string();
     for (host, cause) in [("nowhere.example", "no such host"), (closed.as_str(), "no connection")] {
         let stage = Stage::with(limits(), retry.clone());
         let repository = repository_with(host, Options { names: Some(names.clone()), ..Options::default() });
         let error = stage.fetch(&repository, &content).await.unwrap_err();
         assert_eq!(error.class(), Class::Unavailable);
         let text = error.to_string();
-        assert!(text.contains(host) && text.contains(cause) && text.contains("tried "), "{text}");
+        assert!(text.contains(host) && text.contains(cause), "{text}");
     }
 }
 
