@@ -3,6 +3,8 @@
 mod flags;
 mod go_flags;
 mod images;
+mod install;
+mod nerdctl;
 mod node;
 mod refusal;
 mod screen;
@@ -18,11 +20,19 @@ use std::{
     time::Duration,
 };
 
-use clap::{CommandFactory as _, FromArgMatches as _};
+use clap::{Arg, CommandFactory as _, FromArgMatches as _};
 use oci::Reference;
+
+use crate::{
+    door::{Call, Name},
+    hosts_dirs,
+    nerdctl::Surroundings,
+};
 
 pub(crate) use self::{
     flags::{Args, Command, Store, Verify},
+    install::{Install, Uninstall},
+    nerdctl::Nerdctl,
     refusal::Refusal,
     tune::Tuned,
 };
@@ -34,25 +44,65 @@ const CONTAINERDS_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const USAGE: &str = "rpull [FLAGS] REF..., for example rpull registry.example/app:1";
 const VERIFY_USAGE: &str = "rpull verify [FLAGS] REF..., for example rpull verify registry.example/app:1";
 
+/// Called `ctr`, a pull is lazy unless `--download-blobs` is given, as upstream's is.
+const LAZY_DEFAULT: &str = "RPULL_LAZY_DEFAULT";
+
 impl Args {
-    /// Reads `arguments` (without the program's name) and the environment.
-    pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, Refusal> {
-        // An empty variable counts as unset.
-        Self::read(arguments, |variable| env::var_os(variable).is_some_and(|value| !value.is_empty()))
+    /// Reads the command line of `call` and the environment.
+    pub(crate) fn parse(call: Call) -> Result<Self, Refusal> {
+        let root = rustix::process::geteuid().is_root();
+        Self::read(call, &Surroundings::new(&|variable| env::var_os(variable), root))
     }
 
-    fn read(arguments: impl IntoIterator<Item = OsString>, is_set: impl Fn(&OsStr) -> bool) -> Result<Self, Refusal> {
+    fn read(Call { name, arguments }: Call, surroundings: &Surroundings<'_>) -> Result<Self, Refusal> {
+        // An empty variable counts as unset.
+        let is_set = |variable: &OsStr| {
+            variable.to_str().and_then(|variable| surroundings.variable(variable)).is_some_and(|value| !value.is_empty())
+        };
         let mut command =
-            Self::command().mut_args(|arg| if arg.get_env().is_some_and(&is_set) { arg } else { arg.env(None::<&str>) });
+            Self::command().mut_args(|arg| if arg.get_env().is_some_and(is_set) { arg } else { arg.env(None::<&str>) });
+        command = match name {
+            Name::Rpull => command,
+            Name::Ctr => command.override_usage("ctr [GLOBALS] rpull [FLAGS] REF"),
+            Name::Nerdctl => command.override_usage("nerdctl [GLOBALS] rpull [FLAGS] REF"),
+        };
         command.build();
-        let arguments = go_flags::rewrite(&command, arguments)?;
+        for installs in install::COMMANDS {
+            let of_pulls = |arg: &Arg| arg.is_global_set() && !matches!(arg.get_id().as_str(), "help" | "version");
+            command = command.mut_subcommand(installs, |command| {
+                command.mut_args(|arg| {
+                    let hide = of_pulls(&arg);
+                    arg.hide(hide)
+                })
+            });
+        }
+        let rewritten = go_flags::rewrite(&command, arguments.iter().cloned())?;
+        let config = nerdctl::config(name, &rewritten, surroundings)?;
+        let arguments = go_flags::rewrite(&command, nerdctl::switches(config.as_ref()).into_iter().chain(arguments))?;
         let program = OsString::from(command.get_name());
         let matches = command.try_get_matches_from_mut([program].into_iter().chain(arguments))?;
         let mut args = Self::from_arg_matches(&matches)?;
-        args.namespace = args.node.namespace(&args.namespace, &matches)?;
         args.forget_empty();
+        if let Some(config) = &config {
+            args.take(config, &matches)?;
+        }
+        args.namespace = args.node.namespace(&args.namespace, &matches)?;
+        args.hosts_dirs = hosts_dirs::choose(&args.hosts_dir, name, config.as_ref());
+        args.called = name;
+        if name == Name::Ctr {
+            args.be_ctr(nerdctl::switch(LAZY_DEFAULT, surroundings.variable(LAZY_DEFAULT).as_deref())?);
+        }
         args.check()?;
         Ok(args)
+    }
+
+    /// Upstream's `ctr rpull` takes the first reference and does not look at others.
+    fn be_ctr(&mut self, lazy_default: bool) {
+        if self.command.is_none() && self.references.len() > 1 {
+            let ignored = self.references.split_off(1).join(", ");
+            self.warnings.push(format!("as ctr, rpull takes one reference; not pulled: {ignored}"));
+        }
+        self.lazy |= lazy_default && !self.download_blobs;
     }
 
     /// The images named on the command line; none only where a file names them.
@@ -108,10 +158,11 @@ impl Args {
             text.take_if(|text| text.is_empty());
         }
         let files = [&mut self.tlscacert, &mut self.tlscert, &mut self.tlskey, &mut self.receipt];
-        let others = [&mut self.hosts_dir, &mut self.spool_dir, &mut self.images.from_file];
+        let others = [&mut self.spool_dir, &mut self.images.from_file];
         for path in files.into_iter().chain(others) {
             path.take_if(|path| path.as_os_str().is_empty());
         }
+        self.hosts_dir.retain(|path| !path.as_os_str().is_empty());
         if self.snapshotter.is_empty() {
             CONTAINERDS_SNAPSHOTTER.clone_into(&mut self.snapshotter);
         }
@@ -122,6 +173,7 @@ impl Args {
         match &self.command {
             None => drop(self.references()?),
             Some(Command::Verify(verify)) => drop(verify.references()?),
+            Some(Command::Install(_) | Command::Uninstall(_)) => {}
         }
         if self.address.is_empty() {
             return Err(Refusal::usage("--address is empty", "leave it out for /run/containerd/containerd.sock"));

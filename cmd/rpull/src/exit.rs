@@ -25,6 +25,8 @@ pub(crate) enum ExitCode {
     Disk = 8,
     /// `verify` found damage, and did not mend it.
     Damaged = 9,
+    /// Called as `ctr` or `nerdctl`, and there is none to run; as a shell has it.
+    NoProgram = 127,
     /// SIGINT, as a shell has it: 128 and the number of the signal.
     Interrupted = 130,
     /// SIGTERM.

@@ -4,12 +4,15 @@
 
 mod args;
 mod connect;
+mod door;
 mod exit;
 mod failure;
 mod hosts_dirs;
 mod images;
+mod install;
 mod log;
 mod login;
+mod nerdctl;
 mod receipt;
 mod render;
 mod report;
@@ -22,12 +25,24 @@ use args::{Args, Command, Refusal};
 use exit::ExitCode;
 
 fn main() -> process::ExitCode {
-    let code = match Args::parse(env::args_os().skip(1)) {
+    let call = match door::enter(env::args_os()) {
+        Ok(call) => call,
+        Err(failure) => {
+            report::failure(&mut io::stderr(), &failure.message, failure.hint.as_deref());
+            return failure.code.into();
+        }
+    };
+    let code = match Args::parse(call) {
         Ok(args) => {
             log::start(args.debug, args.http_dump);
+            for warning in &args.warnings {
+                report::warning(&mut io::stderr(), warning);
+            }
             match &args.command {
                 None => run::run(&args),
                 Some(Command::Verify(verify)) => verify::run(&args, verify),
+                Some(Command::Install(install)) => install::install(install),
+                Some(Command::Uninstall(uninstall)) => install::uninstall(uninstall),
             }
         }
         Err(Refusal::Information(text)) => {

@@ -13,6 +13,11 @@ pub(crate) fn failure(out: &mut (impl io::Write + ?Sized), message: &str, hint: 
     render::print(out, &text);
 }
 
+/// Prints `rpull: warning: TEXT`.
+pub(crate) fn warning(out: &mut impl io::Write, text: &str) {
+    render::print(out, &format!("rpull: warning: {}\n", one_line(text)));
+}
+
 /// `ERROR: CAUSE: CAUSE`. A cause that an error has in its own text already (libraries differ in that) is not repeated.
 pub(crate) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();

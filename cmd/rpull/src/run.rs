@@ -1,7 +1,6 @@
 //! One run, from the arguments to the exit code: wires the parts, waits for the work or a signal, says how it ended.
 
 use std::{
-    env,
     pin::{Pin, pin},
     time::Duration,
 };
@@ -19,7 +18,6 @@ use crate::{
     connect::Patience,
     exit::ExitCode,
     failure::Failure,
-    hosts_dirs,
     images::{self, Outcome, Wanted},
     login,
     receipt::ReceiptFile,
@@ -184,9 +182,10 @@ fn registry_options(args: &Args) -> registry::Options {
     registry::Options {
         connect_timeout: connect,
         header_timeout: answer,
-        skip_verify: args.skip_verify,
+        skip_verify: args.skip_verify || args.nerdctl.insecure_registry,
         plain_http: args.plain_http,
-        hosts_dirs: hosts_dirs::choose(args.hosts_dir.as_deref(), env::args_os().next().as_deref()),
+        http_fallback: args.nerdctl.insecure_registry,
+        hosts_dirs: args.hosts_dirs.clone(),
         tls_ca: args.tlscacert.clone(),
         tls_cert: args.client_certificate(),
         http_dump: args.http_dump,

@@ -78,6 +78,7 @@ fn default_entry(registry: &str, options: &Options, extra: &ExtraTls) -> Result<
     if local && port != Some(80) && !options.explicit_tls() && !extra.is_explicit() {
         entry.tls.skip_verify = true;
     }
+    entry.fallback |= options.http_fallback && entry.base.scheme() == "https";
     entry.relation = Relation::Own;
     Ok(entry)
 }
@@ -180,6 +181,17 @@ mod tests {
             let seen = (entry.base.as_str(), entry.fallback, !entry.tls.skip_verify);
             assert_eq!(seen, (base, fallback, verified), "{registry} {plain} {skip}");
         }
+    }
+
+    #[test]
+    fn an_insecure_registry_may_speak_http_and_a_host_of_hosts_toml_only_what_is_written_there() {
+        let options = Options { skip_verify: true, http_fallback: true, ..Options::default() };
+        for (registry, base) in [("r.example", "https://r.example/v2"), ("r.example:5000", "https://r.example:5000/v2")] {
+            let entry = default_entry(registry, &options, &ExtraTls::default()).unwrap();
+            assert_eq!((entry.base.as_str(), entry.fallback, entry.tls.skip_verify), (base, true, true));
+        }
+        let mirror = entry(Url::parse("https://m.example/v2").unwrap(), None, &options, &ExtraTls::default());
+        assert!(!mirror.fallback && mirror.tls.skip_verify);
     }
 
     #[test]

@@ -6,11 +6,14 @@ use crate::Names;
 
 /// Client options. The defaults are containerd's (reference 8.2).
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of a command line")]
 pub struct Options {
     /// `--skip-verify`: no certificate of any host is checked.
     pub skip_verify: bool,
     /// `--plain-http`: http where nothing else says https.
     pub plain_http: bool,
+    /// nerdctl's `--insecure-registry`: http where a registry's own host answers https with http, or not at all on https's port.
+    pub http_fallback: bool,
     /// Roots that may hold a directory with `hosts.toml` for the registry; the first root that has one wins.
     pub hosts_dirs: Vec<PathBuf>,
     /// `--tlscacert`: replaces the system's roots.
@@ -34,6 +37,7 @@ impl Default for Options {
         Self {
             skip_verify: false,
             plain_http: false,
+            http_fallback: false,
             hosts_dirs: Vec::new(),
             tls_ca: None,
             tls_cert: None,

@@ -7,11 +7,14 @@ use std::{
     time::Duration,
 };
 
-use clap::builder::{OsStringValueParser, TypedValueParser};
+use clap::{
+    ArgAction,
+    builder::{OsStringValueParser, TypedValueParser},
+};
 use oci::{Namespace, Platform};
 
-use super::{images::Images, node::Node, screen::Screen, tune, value};
-use crate::exit;
+use super::{Install, Nerdctl, Uninstall, images::Images, node::Node, screen::Screen, tune, value};
+use crate::{door, exit};
 
 /// One pull as it was asked for. Not `Debug`: it may hold a password.
 #[derive(clap::Parser)]
@@ -21,7 +24,7 @@ use crate::exit;
     version,
     about = "Pull an overlaybd image into containerd, whole or not at all.",
     after_help = exit::TABLE,
-    override_usage = "rpull [FLAGS] REF...\n       rpull verify [FLAGS] REF...",
+    override_usage = "rpull [FLAGS] REF...\n       rpull verify [FLAGS] REF...\n       rpull install|uninstall [--prefix DIR]",
     args_override_self = true,
     disable_help_flag = true,
     disable_help_subcommand = true,
@@ -41,7 +44,9 @@ pub(crate) struct Args {
         global = true,
         help_heading = "containerd",
         short,
+        short_alias = 'H',
         long,
+        alias = "host",
         env = "CONTAINERD_ADDRESS",
         hide_env_values = true,
         default_value = "/run/containerd/containerd.sock"
@@ -65,6 +70,7 @@ pub(crate) struct Args {
         global = true,
         help_heading = "containerd",
         long,
+        alias = "storage-driver",
         value_name = "NAME",
         env = "CONTAINERD_SNAPSHOTTER",
         hide_env_values = true,
@@ -117,8 +123,8 @@ pub(crate) struct Args {
     pub(crate) refresh: Option<String>,
 
     /// Directory of hosts.toml files and certificates; /etc/containerd/certs.d, then /etc/docker/certs.d when not given
-    #[arg(global = true, help_heading = "Registry", long, value_name = "DIR", value_parser = path())]
-    pub(crate) hosts_dir: Option<PathBuf>,
+    #[arg(global = true, help_heading = "Registry", long = "hosts-dir", value_name = "DIR", action = ArgAction::Append, value_parser = path())]
+    pub(super) hosts_dir: Vec<PathBuf>,
 
     /// Certificates to trust, instead of the system's
     #[arg(global = true, help_heading = "Registry", long, value_name = "FILE", value_parser = path())]
@@ -195,12 +201,28 @@ pub(crate) struct Args {
     http_trace: bool,
 
     /// Print help
-    #[arg(global = true, help_heading = "Output", short, long, action = clap::ArgAction::Help)]
+    #[arg(global = true, help_heading = "Output", short, long, action = ArgAction::Help)]
     help: Option<bool>,
 
     /// Print version
-    #[arg(global = true, help_heading = "Output", short = 'v', visible_short_alias = 'V', long, action = clap::ArgAction::Version)]
+    #[arg(global = true, help_heading = "Output", short = 'v', visible_short_alias = 'V', long, action = ArgAction::Version)]
     version: Option<bool>,
+
+    /// nerdctl's ways.
+    #[command(flatten)]
+    pub(crate) nerdctl: Nerdctl,
+
+    /// What we are called.
+    #[arg(skip)]
+    pub(crate) called: door::Name,
+
+    /// Where `hosts.toml` files are looked for, all things considered.
+    #[arg(skip)]
+    pub(crate) hosts_dirs: Vec<PathBuf>,
+
+    /// What of the command line does not count.
+    #[arg(skip)]
+    pub(crate) warnings: Vec<String>,
 }
 
 /// What to do instead of a pull.
@@ -208,6 +230,10 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     /// Look whether images that are here are whole, and mend them
     Verify(Verify),
+    /// Take ctr's place in a directory: `ctr rpull` is rpull then, all else goes to the real ctr
+    Install(Install),
+    /// Put the real ctr back
+    Uninstall(Uninstall),
 }
 
 /// Looks at images that are already here; asks no registry unless it has to mend one.

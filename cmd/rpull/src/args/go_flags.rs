@@ -119,7 +119,7 @@ fn find<'a>(command: &'a Command, word: &str) -> Option<(&'a str, Kind)> {
     let called = |arg: &&Arg| {
         arg.get_long() == Some(word)
             || arg.get_all_aliases().is_some_and(|aliases| aliases.contains(&word))
-            || letter.is_some_and(|letter| arg.get_short_and_visible_aliases().is_some_and(|all| all.contains(&letter)))
+            || letter.is_some_and(|letter| arg.get_short() == Some(letter) || short_aliases(arg).contains(&letter))
     };
     let arg = command.get_arguments().find(called)?;
     let kind = match arg.get_action() {
@@ -128,6 +128,11 @@ fn find<'a>(command: &'a Command, word: &str) -> Option<(&'a str, Kind)> {
         _ => Kind::Other,
     };
     Some((arg.get_long()?, kind))
+}
+
+/// Those in the help and the others.
+fn short_aliases(arg: &Arg) -> Vec<char> {
+    arg.get_all_short_aliases().unwrap_or_default()
 }
 
 /// What may be shown of a word that is no flag: `-ualice:secret` must not bring its password into an error.
@@ -161,7 +166,7 @@ fn set_switch(rewritten: &mut Vec<OsString>, name: &str, value: Option<&OsStr>) 
 }
 
 /// Go's `strconv.ParseBool`.
-fn parse_bool(text: &str) -> Option<bool> {
+pub(super) fn parse_bool(text: &str) -> Option<bool> {
     match text {
         "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),
         "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(false),

@@ -3,7 +3,13 @@ use std::time::Duration;
 use super::*;
 
 fn parse(arguments: &[&str]) -> Result<Args, Refusal> {
-    Args::read(arguments.iter().map(OsString::from), |_| false)
+    called(Name::Rpull, arguments, &[])
+}
+
+fn called(name: Name, arguments: &[&str], variables: &[(&str, &str)]) -> Result<Args, Refusal> {
+    let variable = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value));
+    let arguments = arguments.iter().map(OsString::from).collect();
+    Args::read(Call { name, arguments }, &Surroundings::new(&variable, true))
 }
 
 fn good(arguments: &[&str]) -> Args {
@@ -37,7 +43,8 @@ fn defaults_are_those_of_ctr_rpull() {
     assert_eq!((args.timeout(), args.connect_timeout()), (None, Duration::from_secs(10)));
     assert_eq!((args.max_connections.get(), args.range_size.get(), args.store), (32, 8 << 20, Store::Auto));
     assert_eq!((args.limit_rate(), args.keep_partial), (None, Duration::from_secs(7 * 24 * 3600)));
-    assert!(args.labels().is_empty() && args.user.is_none() && args.refresh.is_none() && args.hosts_dir.is_none());
+    assert!(args.labels().is_empty() && args.user.is_none() && args.refresh.is_none());
+    assert_eq!(args.hosts_dirs, ["/etc/containerd/certs.d", "/etc/docker/certs.d"].map(PathBuf::from));
     assert!(args.platform.is_none() && args.spool_dir.is_none() && args.receipt.is_none());
     assert!(args.tlscacert.is_none() && args.client_certificate().is_none());
     assert!(!(args.skip_verify || args.plain_http || args.http_dump || args.lazy || args.debug || args.password_stdin));
@@ -99,7 +106,7 @@ fn every_flag_arrives() {
     assert_eq!((args.user.as_deref(), args.refresh.as_deref()), (Some("-x:y"), Some("t")));
     assert_eq!(args.labels(), [("a", "1,b=2"), ("c", "true")].map(|(k, v)| (k.to_owned(), v.to_owned())).into());
     assert_eq!(args.client_certificate(), Some(("/c".into(), "/k".into())));
-    assert_eq!((args.hosts_dir, args.tlscacert), (Some("/h".into()), Some("/ca".into())));
+    assert_eq!((args.hosts_dirs, args.tlscacert), (vec!["/h".into()], Some("/ca".into())));
     assert_eq!((args.spool_dir, args.receipt), (Some("/s".into()), Some("/r".into())));
     assert_eq!(args.platform.unwrap().to_string(), "linux/arm64");
     assert_eq!((args.store, args.max_connections.get(), args.range_size.get()), (Store::Direct, 1, 1 << 20));
@@ -134,7 +141,7 @@ fn empty_values_count_as_not_given() {
         "--receipt",
         "",
     ]);
-    assert!(args.user.is_none() && args.refresh.is_none() && args.hosts_dir.is_none() && args.tlscacert.is_none());
+    assert!(args.user.is_none() && args.refresh.is_none() && args.hosts_dir.is_empty() && args.tlscacert.is_none());
     assert!(args.client_certificate().is_none() && args.spool_dir.is_none() && args.receipt.is_none());
     assert_eq!(good(&["--user", "alice:secret", "--user", ""]).user, None);
 }
@@ -236,4 +243,35 @@ fn verify_refuses_what_only_a_pull_has() {
     }
     assert_eq!(usage(&["verify"]).0, "no image reference given");
     assert!(usage(&["--deep", "r/a:1"]).0.contains("unexpected argument '--deep'"));
+}
+
+#[test]
+fn as_ctr_the_first_reference_counts_and_the_others_draw_a_warning() {
+    let args = called(Name::Ctr, &["-n", "x", "r/a:1", "r/b:1", "r/c:1"], &[]).unwrap_or_else(|refusal| panic!("{refusal:?}"));
+    let names: Vec<_> = args.references().unwrap().iter().map(|reference| reference.name().to_owned()).collect();
+    assert_eq!(names, ["r/a:1"]);
+    assert_eq!(args.warnings, ["as ctr, rpull takes one reference; not pulled: r/b:1, r/c:1"]);
+    assert!(args.hosts_dirs.is_empty());
+    assert_eq!(called(Name::Ctr, &["verify", "r/a:1", "r/b:1"], &[]).unwrap_or_else(|_| panic!("refused")).warnings, [""; 0]);
+}
+
+#[test]
+fn as_ctr_a_pull_is_full_unless_the_variable_keeps_upstreams_way() {
+    let lazy = |name, arguments: &[&str], value: &str| {
+        let args = called(name, arguments, &[("RPULL_LAZY_DEFAULT", value)]);
+        args.unwrap_or_else(|refusal| panic!("{refusal:?}")).lazy
+    };
+    assert!(!lazy(Name::Ctr, &["r/a:1"], "") && !lazy(Name::Ctr, &["r/a:1"], "0"));
+    assert!(lazy(Name::Ctr, &["r/a:1"], "1") && lazy(Name::Ctr, &["--lazy", "r/a:1"], ""));
+    assert!(!lazy(Name::Ctr, &["--download-blobs", "r/a:1"], "true"));
+    // By its own name rpull is whole or nothing.
+    assert!(!lazy(Name::Rpull, &["r/a:1"], "1"));
+    let refused = called(Name::Ctr, &["r/a:1"], &[("RPULL_LAZY_DEFAULT", "yes")]).map(|_| ());
+    assert_eq!(
+        refused,
+        Err(Refusal::usage(
+            "invalid value \"yes\" of RPULL_LAZY_DEFAULT: not true or false",
+            "write RPULL_LAZY_DEFAULT=1 or RPULL_LAZY_DEFAULT=0",
+        ))
+    );
 }

@@ -1,0 +1,161 @@
+//! At home beside nerdctl: its names, its configuration file, its flags.
+
+use std::{fs, path::PathBuf};
+
+use testkit::image::{Image, Layer};
+
+use crate::{
+    door::Names,
+    outcome,
+    stage::{Stage, chain_of, native, on_each_daemon, run},
+};
+
+/// A `nerdctl.toml`.
+struct Toml(tempfile::TempDir);
+
+impl Toml {
+    fn new(text: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("nerdctl.toml"), text).unwrap();
+        Self(directory)
+    }
+
+    fn path(&self) -> PathBuf {
+        self.0.path().join("nerdctl.toml")
+    }
+}
+
+fn address(stage: &Stage) -> String {
+    stage.containerd().address().display().to_string()
+}
+
+#[test]
+fn what_nerdctl_is_configured_with_counts_for_the_pull() {
+    on_each_daemon("nerdctl-toml", |stage| {
+        let names = Names::new();
+        let toml = Toml::new(&format!(
+            "address = \"unix://{}\"\nnamespace = \"nerdctl-toml\"\ninsecure_registry = true\ncni_path = \"/opt/cni/bin\"\n",
+            address(&stage)
+        ));
+        let image = native(&[910, 911]);
+        let reference = image.push(stage.registry(), "nerdctl-toml", "1");
+        run(names.call("nerdctl").env("NERDCTL_TOML", toml.path()).args(["rpull", &reference])).succeeds();
+        // Not nerdctl's own default: an overlaybd image is what rpull is called for.
+        stage.assert_whole(&reference, &image);
+        let (mut by_variable, mut by_flag) = (crate::rpull(), names.call("ctr"));
+        by_variable.env("RPULL_NERDCTL", "1");
+        by_flag.args(["rpull", "--nerdctl"]);
+        for mut command in [by_variable, by_flag] {
+            let output = run(command.env("NERDCTL_TOML", toml.path()).arg(&reference));
+            output.succeeds();
+            assert!(output.stdout.contains("0 B to fetch"), "{output:#?}");
+        }
+        assert_eq!(stage.images(), [reference]);
+    });
+}
+
+#[test]
+fn a_flag_goes_before_a_variable_and_a_variable_before_the_file() {
+    on_each_daemon("nerdctl-order", |stage| {
+        let names = Names::new();
+        let toml = Toml::new("address = \"/nonexistent/toml\"\nnamespace = \"nerdctl-none\"\nsnapshotter = \"none\"\n");
+        let image = Image::new(vec![Layer::tar(&[("a", b"nerdctl")])]);
+        let reference = image.push(stage.registry(), "nerdctl-order", "1");
+        let mut by_variables = names.call("nerdctl");
+        by_variables.env("CONTAINERD_ADDRESS", format!("unix://{}", address(&stage)));
+        by_variables.env("CONTAINERD_NAMESPACE", "nerdctl-order").env("CONTAINERD_SNAPSHOTTER", "native");
+        run(by_variables.env("NERDCTL_TOML", toml.path()).args(["rpull", &reference])).succeeds();
+        assert_eq!(stage.images(), std::slice::from_ref(&reference));
+        assert!(stage.snapshot_of("native", &chain_of(&image)[0]).is_some());
+
+        let host = format!("unix://{}", address(&stage));
+        let mut by_flags = names.call("nerdctl");
+        by_flags.env("NERDCTL_TOML", toml.path()).env("CONTAINERD_ADDRESS", "/nonexistent/variable");
+        by_flags.env("CONTAINERD_NAMESPACE", "nerdctl-none").env("CONTAINERD_SNAPSHOTTER", "none");
+        by_flags.args(["-H", &host, "-nnerdctl-order", "--storage-driver=overlayfs", "--cni-path", "/x", "--experimental=false"]);
+        run(by_flags.args(["rpull", &reference])).succeeds();
+        assert!(stage.snapshot_of("overlayfs", &chain_of(&image)[0]).is_some());
+
+        // And behind the command.
+        let mut behind = names.call("nerdctl");
+        behind.env("NERDCTL_TOML", toml.path()).args([
+            "rpull",
+            "--host",
+            &host,
+            "-n",
+            "nerdctl-order",
+            "--snapshotter",
+            "native",
+        ]);
+        run(behind.arg(&reference)).succeeds();
+        assert_eq!(stage.in_namespace("nerdctl-none").images(), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn a_key_that_nerdctl_does_not_have_is_an_error_with_its_place() {
+    let names = Names::new();
+    for (text, said) in [
+        ("debug = false\n\n  adress = \"/x\"\n", "3:3: nerdctl has no key \"adress\""),
+        ("version = 2\n[grpc]\naddress = \"/x\"\n", "1:1: nerdctl has no key \"version\""),
+        ("namespace = 1\n", "1:13: invalid type: integer `1`, expected a string"),
+    ] {
+        let toml = Toml::new(text);
+        let stderr = format!(
+            "rpull: {}:{said}\nhint: nerdctl.toml is not the daemon's config.toml; correct it there, nerdctl would not take it either\n",
+            toml.path().display()
+        );
+        let mut command = names.call("nerdctl");
+        assert_eq!(outcome(command.env("NERDCTL_TOML", toml.path()).args(["rpull", "r/a:1"])), (2, String::new(), stderr));
+    }
+}
+
+#[test]
+fn no_file_is_no_fault_and_an_address_of_another_kind_is() {
+    let names = Names::new();
+    for file in ["/nonexistent/nerdctl.toml", ""] {
+        let mut command = names.call("nerdctl");
+        command.env("NERDCTL_TOML", file).args(["--host=unix:///nonexistent/c.sock", "rpull", "--connect-timeout=1s", "r/a:1"]);
+        let (code, _, stderr) = outcome(&mut command);
+        assert_eq!(code, 7);
+        assert!(stderr.contains(" /nonexistent/c.sock"), "{stderr}");
+    }
+    let mut command = names.call("nerdctl");
+    let (code, _, stderr) = outcome(command.env("NERDCTL_TOML", "").args(["-H", "tcp://127.0.0.1:1", "rpull", "r/a:1"]));
+    let expected = "rpull: invalid address \"tcp://127.0.0.1:1\"\n\
+                    hint: nerdctl's addresses are paths, with or without unix:// in front\n";
+    assert_eq!((code, stderr.as_str()), (2, expected));
+}
+
+/// The directories of the file, and those of the flag in its place: several, with commas or one by one.
+#[test]
+fn all_hosts_directories_are_looked_into() {
+    on_each_daemon("nerdctl-hosts", |stage| {
+        let names = Names::new();
+        let hosts = tempfile::tempdir().unwrap();
+        let of_registry = hosts.path().join("second").join(stage.registry().host());
+        fs::create_dir_all(&of_registry).unwrap();
+        fs::create_dir(hosts.path().join("first")).unwrap();
+        fs::write(of_registry.join("hosts.toml"), "server = 1").unwrap();
+        let image = native(&[912]);
+        let reference = image.push(stage.registry(), "nerdctl-hosts", "1");
+        let path = |name: &str| hosts.path().join(name).display().to_string();
+        let (first, second) = (path("first"), path("second"));
+        let toml = Toml::new(&format!("address = \"{}\"\nhosts_dir = [\"{first}\", \"{second}\"]\n", address(&stage)));
+        let none = Toml::new(&format!("address = \"{}\"\nhosts_dir = []\n", address(&stage)));
+        let pull = |toml: &Toml, flags: &[&str]| {
+            let mut command = names.call("nerdctl");
+            run(command.env("NERDCTL_TOML", toml.path()).args(["-n", "nerdctl-hosts"]).args(flags).args(["rpull", &reference]))
+        };
+        for (toml, flags) in [
+            (&toml, &[][..]),
+            (&none, &[&format!("--hosts-dir={first},{second}")[..]][..]),
+            (&none, &["--hosts-dir", &first, "--hosts-dir", &second]),
+        ] {
+            let output = pull(toml, flags);
+            assert!(output.fails_with(2).contains("hosts.toml:1:10"), "{output:#?}");
+        }
+        pull(&none, &[]).succeeds();
+        pull(&toml, &["--hosts-dir", &first]).succeeds();
+    });
+}
