@@ -31,7 +31,7 @@ use crate::{
     scratch::Scratch,
     space,
     turns::Turns,
-    verify::{Damages, Documents, Reader, Report},
+    verify::{Damages, Documents, Report},
     work::{Outcome, Work},
 };
 
@@ -143,13 +143,7 @@ impl Puller {
         let clock = Clock::start();
         let repository = self.registry.repository(reference)?;
         let store = self.session.open_store(self.options.store, self.options.spool_dir.as_deref()).await?;
-        let reader = Reader {
-            session: &self.session,
-            store: &store,
-            platform: self.options.platform.as_ref(),
-            snapshotter: &self.options.snapshotter,
-            registry: Some((&self.engine, &repository)),
-        };
+        let reader = self.reader(&store, Some((&self.engine, &repository)));
         let Documents { fetched, warnings, image, .. } = reader.read(record).await?;
         let image = image.expect("what is not right here was asked of the registry");
         let document_bytes = fetched.iter().map(|(document, _)| document.size()).sum();

@@ -15,12 +15,15 @@ use std::{error::Error as _, time::Duration};
 use containerd::{ImageRecord, Store};
 use oci::{Digest, Reference};
 use progress::Event;
+use registry::Repository;
+use transfer::Engine;
 
-pub(crate) use documents::{Documents, Reader};
+pub(crate) use documents::Documents;
+use documents::Reader;
 pub(crate) use mend::Damages;
 pub use report::{Damage, Part, Place, Report};
 
-use crate::{Error, Puller, blocking, overlaybd};
+use crate::{Error, Options, Puller, blocking, overlaybd};
 use layers::Look;
 
 /// Life of the lease of a look, which is renewed: a look that is killed holds what it saw for no longer.
@@ -59,14 +62,7 @@ impl Puller {
             .await?;
         let look = async {
             let store = self.session.open_store(self.options.store, self.options.spool_dir.as_deref()).await?;
-            let reader = Reader {
-                session: &self.session,
-                store: &store,
-                platform: self.options.platform.as_ref(),
-                snapshotter: &self.options.snapshotter,
-                registry: None,
-            };
-            let Documents { mut parts, image, .. } = reader.read(&record).await?;
+            let Documents { mut parts, image, .. } = self.reader(&store, None).read(&record).await?;
             parts.iter().for_each(&mut *tell);
             let layers_known = image.is_some();
             if let Some(image) = image {
@@ -90,6 +86,12 @@ impl Puller {
     pub async fn repair(&self, reference: &Reference, report: &Report) -> Result<(), Error> {
         let record = self.record(reference).await?;
         self.pull_recorded(reference, &record, report).await
+    }
+
+    /// What reads documents, from the registry too where one is given.
+    pub(crate) fn reader<'a>(&'a self, store: &'a Store, registry: Option<(&'a Engine, &'a Repository)>) -> Reader<'a> {
+        let Options { platform, snapshotter, .. } = &*self.options;
+        Reader { session: &self.session, store, platform: platform.as_ref(), snapshotter, registry }
     }
 
     /// What looks at layers.
