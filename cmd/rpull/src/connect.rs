@@ -59,7 +59,7 @@ impl Patience {
                 return Err(error.into());
             }
             if !std::mem::replace(&mut told, true) {
-                let text = format!("{error}; waiting up to {} s for it", self.span.as_secs_f64());
+                let text = format!("{error}; waiting for it until {} s have passed", self.span.as_secs_f64());
                 self.progress.emit(&Event::Warning { text });
             }
             sleep(POLL).await;

@@ -15,7 +15,7 @@ fn waiting(stage: &Stage, reference: &str) -> (Running, String) {
     let mut stderr = BufReader::with_capacity(1, child.stderr.take().unwrap());
     stderr.read_line(&mut line).unwrap();
     child.stderr = Some(stderr.into_inner());
-    assert!(line.contains("waiting up to 60 s"), "{line}");
+    assert!(line.contains("waiting for it until 60 s have passed"), "{line}");
     (child, line)
 }
 
@@ -62,7 +62,10 @@ fn a_wait_ends_with_the_usual_error_at_once_on_a_signal_or_when_nothing_is_to_be
     };
     let output = run(&mut missing(&["300ms"]));
     let stderr = output.fails_with(7);
-    assert!(stderr.contains("waiting up to 0.3 s") && stderr.contains("hint: is containerd running?"), "{stderr}");
+    assert!(
+        stderr.contains("waiting for it until 0.3 s have passed") && stderr.contains("hint: is containerd running?"),
+        "{stderr}"
+    );
     assert!(stderr.contains("rpull: containerd socket /nonexistent/c.sock is not there\n"), "{stderr}");
     let output = run(&mut missing(&["0"]));
     assert!(!output.fails_with(7).contains("waiting"), "{output:#?}");
