@@ -15,8 +15,11 @@ const CTR_VALUES: [&str; 6] = ["address", "a", "timeout", "connect-timeout", "na
 const CTR_SWITCHES: [&str; 1] = ["debug"];
 
 /// nerdctl's global flags that mean something for a pull, with what they are called here (reference 1.6).
-const NERDCTL_OURS: [(&str, Kind, &str); 9] = [
+const NERDCTL_OURS: [(&str, Kind, &str); 12] = [
     ("address", Kind::Value, "address"),
+    ("a", Kind::Value, "address"),
+    ("H", Kind::Value, "address"),
+    ("n", Kind::Value, "namespace"),
     ("host", Kind::Value, "address"),
     ("namespace", Kind::Value, "namespace"),
     ("snapshotter", Kind::Value, "snapshotter"),
@@ -175,6 +178,7 @@ mod tests {
         for (line, expected) in [
             ("rpull r/a:1", Some("r/a:1")),
             ("-H unix:///c.sock -nx rpull r/a:1", Some("--address=unix:///c.sock --namespace=x r/a:1")),
+            ("--H /c --n=x rpull r/a:1", Some("--address=/c --namespace=x r/a:1")),
             ("-n=x -a /c rpull r/a:1", Some("--namespace=x --address=/c r/a:1")),
             ("--host /c --storage-driver=s rpull r/a:1", Some("--address=/c --snapshotter=s r/a:1")),
             (

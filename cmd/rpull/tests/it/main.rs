@@ -4,6 +4,7 @@ mod aftermath;
 mod bad_input;
 mod command_line;
 mod committed;
+mod compatibility;
 mod credentials;
 mod cri;
 mod deployed;

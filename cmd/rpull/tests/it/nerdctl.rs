@@ -7,7 +7,7 @@ use testkit::image::{Image, Layer};
 use crate::{
     door::Names,
     outcome,
-    stage::{Stage, chain_of, native, on_each_daemon, run},
+    stage::{Stage, chain_of, native, on_each_daemon, run, say},
 };
 
 /// A `nerdctl.toml`.
@@ -89,6 +89,35 @@ fn a_flag_goes_before_a_variable_and_a_variable_before_the_file() {
         ]);
         run(behind.arg(&reference)).succeeds();
         assert_eq!(stage.in_namespace("nerdctl-none").images(), Vec::<String>::new());
+    });
+}
+
+/// With a real nerdctl in `UPSTREAM_NERDCTL`: its own commands, and a file that it takes or refuses as we do.
+#[test]
+fn every_other_command_of_nerdctl_is_the_real_ones() {
+    let Some(real) = std::env::var_os("UPSTREAM_NERDCTL").filter(|path| !path.is_empty()) else {
+        say("UPSTREAM_NERDCTL is not set: nerdctl is not asked");
+        return;
+    };
+    on_each_daemon("nerdctl-real", |stage| {
+        let names = Names::new();
+        let image = native(&[913]);
+        let reference = image.push(stage.registry(), "nerdctl-real", "1");
+        let good = Toml::new(&format!("address = \"unix://{}\"\nnamespace = \"nerdctl-real\"\n", address(&stage)));
+        let bad = Toml::new("adress = \"/x\"\n");
+        let call = |toml: &Toml, args: &[&str]| {
+            let mut command = names.call("nerdctl");
+            command.env("PATH", "/usr/bin:/bin").env("RPULL_NERDCTL_BIN", &real);
+            outcome(command.env("NERDCTL_TOML", toml.path()).args(args))
+        };
+        let (code, stdout, stderr) = call(&good, &["rpull", &reference]);
+        assert_eq!((code, stdout.lines().last()), (0, Some("done")), "{stderr}");
+        let format = ["images", "--format", "{{.Repository}}:{{.Tag}}", "--names"];
+        let (code, stdout, stderr) = call(&good, &format);
+        assert_eq!(code, 0, "{stderr}");
+        assert!(stdout.contains(&reference), "{stdout}");
+        assert!(call(&good, &["--version"]).1.starts_with("nerdctl version "));
+        assert_eq!((call(&bad, &format).0, call(&bad, &["rpull", &reference]).0), (1, 2));
     });
 }
 

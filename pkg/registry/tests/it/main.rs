@@ -5,6 +5,7 @@ mod credentials;
 mod daemons;
 mod dump;
 mod flags;
+mod insecure;
 mod limits;
 mod mirrors;
 mod proxy;

@@ -1,6 +1,6 @@
 //! The directories that are read when no flag names one. They are absolute paths, so the machine's `/etc` is another one here.
 
-use std::{fs, os::unix::fs::symlink, path::Path, process::Command};
+use std::{ffi::OsStr, fs, os::unix::fs::symlink, path::Path, process::Command};
 
 use tempfile::TempDir;
 
@@ -19,11 +19,11 @@ fn known_as(name: &str, directory: &str) -> (Scene, String, TempDir) {
     (scene, reference, etc)
 }
 
-/// Runs rpull with that `/etc` as `program`.
-fn run_with(etc: &Path, program: &Path, inner: &Command) -> Output {
+/// Runs rpull with that `/etc` by these words, its name first.
+fn run_with(etc: &Path, called: &[&OsStr], inner: &Command) -> Output {
     let mut command = Command::new("unshare");
     command.args(["--mount", "sh", "-c", "mount --bind \"$0\" /etc && exec \"$@\""]).arg(etc);
-    command.arg(program).args(inner.get_args()).env_clear().env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin");
+    command.args(called).args(inner.get_args()).env_clear().env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin");
     run(&mut command)
 }
 
@@ -37,7 +37,7 @@ fn without_the_flag_the_nodes_own_directories_are_read() {
     for (directory, name) in [("containerd/certs.d", "a.example"), ("docker/certs.d", "b.example")] {
         let (scene, reference, etc) = known_as(name, directory);
         let inner = stage.command(["--plain-http=false", &reference]);
-        let output = run_with(etc.path(), Path::new(inner.get_program()), &inner);
+        let output = run_with(etc.path(), &[inner.get_program()], &inner);
         assert_eq!(output.code, 0, "{output:#?}");
         stage.assert_layers(&scene.image);
     }
@@ -52,11 +52,12 @@ fn called_ctr_it_reads_only_a_directory_that_the_flag_names() {
     symlink(env!("CARGO_BIN_EXE_rpull"), &ctr).unwrap();
     for (directory, name) in [("containerd/certs.d", "c.example"), ("docker/certs.d", "d.example")] {
         let (scene, reference, etc) = known_as(name, directory);
-        let output = run_with(etc.path(), &ctr, &stage.command(["--plain-http=false", &reference]));
+        let output =
+            run_with(etc.path(), &[ctr.as_os_str(), "rpull".as_ref()], &stage.command(["--plain-http=false", &reference]));
         assert!(output.fails_with(5).contains("no such host"), "{output:#?}");
         let folder = format!("/etc/{directory}");
         let inner = stage.command(["--plain-http=false", "--hosts-dir", &folder, &reference]);
-        let output = run_with(etc.path(), &ctr, &inner);
+        let output = run_with(etc.path(), &[ctr.as_os_str(), "rpull".as_ref()], &inner);
         assert_eq!(output.code, 0, "{output:#?}");
         stage.assert_layers(&scene.image);
     }
