@@ -197,6 +197,7 @@ impl Args {
         }
         self.images.check(self.password_stdin)?;
         self.node.check()?;
+        self.screen.check()?;
         if self.lazy && self.download_blobs {
             return Err(Refusal::usage("--lazy and --download-blobs contradict each other", "leave one of them out"));
         }

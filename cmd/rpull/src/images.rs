@@ -89,7 +89,7 @@ pub(crate) async fn pull(
     let mut tale = Tale::new(screen, several);
     let (stopper, heed) = watch::channel(false);
     for refused in wanted.refused {
-        tale.failed(format!("line {}", refused.line), refused.failure);
+        tale.failed(format!("line {}", refused.line), None, refused.failure);
     }
     if fail_fast && !tale.codes.is_empty() {
         stopper.send_replace(true);
@@ -108,7 +108,7 @@ pub(crate) async fn pull(
         tokio::select! {
             ended = under_way.join_next() => match ended {
                 None => break,
-                Some(Ok((place, name, end))) => tale.ended(place, name, end, args.receipt.is_some()),
+                Some(Ok((place, name, end))) => tale.ended(place, &name, end, args.receipt.is_some()),
                 Some(Err(error)) => std::panic::resume_unwind(error.into_panic()),
             },
             failure = &mut stop, if why.is_none() => {
@@ -158,21 +158,19 @@ impl<'a> Tale<'a> {
         }
     }
 
-    fn ended(&mut self, place: usize, name: String, end: Result<Receipt, End>, keep: bool) {
+    fn ended(&mut self, place: usize, name: &str, end: Result<Receipt, End>, keep: bool) {
         match end {
             Ok(receipt) => {
                 self.pulled += 1;
                 self.fetched += receipt.fetched();
-                if self.several {
-                    self.screen.pulled(&name);
-                }
+                self.screen.pulled(name, receipt.fetched());
                 if keep {
                     self.receipts.push((place, receipt));
                 }
             }
             Err(End::Failed(failure)) => {
-                let failure = if self.several { failure.of(&name) } else { failure };
-                self.failed(name, failure);
+                let failure = if self.several { failure.of(name) } else { failure };
+                self.failed(name.to_owned(), Some(name), failure);
             }
             Err(End::Stopped { left }) => {
                 self.stopped += 1;
@@ -181,11 +179,11 @@ impl<'a> Tale<'a> {
         }
     }
 
-    fn failed(&mut self, what: String, failure: Failure) {
+    fn failed(&mut self, what: String, image: Option<&str>, failure: Failure) {
         self.codes.push(failure.code);
         self.failed.push(what);
         if self.several {
-            self.screen.failed(failure);
+            self.screen.failed(image, failure);
         } else {
             self.last = Some(failure);
         }

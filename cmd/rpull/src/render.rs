@@ -5,6 +5,8 @@
 //! pipe that nobody reads, never holds up a transfer.
 
 mod board;
+mod figures;
+mod json;
 mod plain;
 mod quiet;
 mod text;
@@ -23,6 +25,7 @@ use progress::{Event, Progress};
 use tokio::time::Instant;
 
 use crate::{failure::Failure, report};
+use json::Json;
 use plain::Plain;
 use quiet::Quiet;
 pub(crate) use text::print;
@@ -30,10 +33,16 @@ pub(crate) use text::print;
 /// Which way to draw.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Kind {
+    /// Lines that change, on a terminal.
+    Bar,
     /// Lines.
     Plain,
-    /// `done`.
+    /// Objects, one a line.
+    Json,
+    /// Nothing but `done`.
     Quiet,
+    /// Nothing.
+    None,
 }
 
 /// What the run talks to.
@@ -48,10 +57,10 @@ pub(crate) enum Told {
     Event { image: Option<Arc<str>>, event: Event },
     /// A line of a result.
     Line(String),
-    /// One of several images is whole.
-    Pulled { image: String },
-    /// Something failed, and the rest goes on.
-    Failed(Failure),
+    /// An image is whole.
+    Pulled { image: String, fetched: u64 },
+    /// Something failed, an image perhaps, and the rest goes on.
+    Failed { image: Option<String>, failure: Failure },
     /// The pull is over.
     Ended(Result<Summary, Failure>),
     /// Nothing more will be told.
@@ -107,11 +116,17 @@ impl Screen {
         let (told, receiver) = mpsc::channel();
         let sender = told.clone();
         let progress = Progress::new(move |image, event| {
+            // There are thousands of these, and no screen shows them.
+            if matches!(event, Event::RangeDone(_) | Event::StepDone(_)) {
+                return;
+            }
             let _ = sender.send(Told::Event { image: image.cloned(), event: event.clone() });
         });
         let mut drawing: Box<dyn Draw> = match kind {
-            Kind::Plain => Box::new(Plain::new(several)),
-            Kind::Quiet => Box::new(Quiet),
+            Kind::Bar | Kind::Plain => Box::new(Plain::new(several, progress.clone())),
+            Kind::Json => Box::new(Json::new(progress.clone())),
+            Kind::Quiet => Box::new(Quiet { says_done: true }),
+            Kind::None => Box::new(Quiet { says_done: false }),
         };
         let drawing = thread::spawn(move || {
             let (mut out, mut err) = (io::stdout(), io::stderr());
@@ -125,14 +140,14 @@ impl Screen {
         self.tell(Told::Line(text));
     }
 
-    /// One of several images is whole.
-    pub(crate) fn pulled(&self, image: &str) {
-        self.tell(Told::Pulled { image: image.to_owned() });
+    /// An image is whole; so many layer bytes came over the network for it.
+    pub(crate) fn pulled(&self, image: &str, fetched: u64) {
+        self.tell(Told::Pulled { image: image.to_owned(), fetched });
     }
 
-    /// A failure in its place among the results; the rest goes on.
-    pub(crate) fn failed(&self, failure: Failure) {
-        self.tell(Told::Failed(failure));
+    /// A failure in its place among the results, of an image where it is known; the rest goes on.
+    pub(crate) fn failed(&self, image: Option<&str>, failure: Failure) {
+        self.tell(Told::Failed { image: image.map(str::to_owned), failure });
     }
 
     /// Says how the pull ended and waits until everything is written.

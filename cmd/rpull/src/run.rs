@@ -1,6 +1,8 @@
 //! One run, from the arguments to the exit code: wires the parts, waits for the work or a signal, says how it ended.
 
 use std::{
+    env,
+    io::{self, IsTerminal as _},
     pin::{Pin, pin},
     time::Duration,
 };
@@ -21,7 +23,7 @@ use crate::{
     images::{self, Outcome, Wanted},
     login,
     receipt::ReceiptFile,
-    render::{Kind, Screen, Summary},
+    render::{Screen, Summary},
     report,
 };
 
@@ -30,7 +32,7 @@ const CLEAR_LIMIT: Duration = Duration::from_secs(10);
 
 /// Pulls what `args` asks for.
 pub(crate) fn run(args: &Args) -> ExitCode {
-    let kind = if args.screen.quiet { Kind::Quiet } else { Kind::Plain };
+    let kind = args.screen.kind(is_terminal(), args.debug || args.http_dump);
     let wanted = Wanted::of(args);
     let (progress, screen) = Screen::start(kind, wanted.as_ref().is_ok_and(|wanted| wanted.several));
     let outcome =
@@ -38,6 +40,11 @@ pub(crate) fn run(args: &Args) -> ExitCode {
     let code = outcome.as_ref().map_or_else(|failure| failure.code, |_| ExitCode::Done);
     screen.end(outcome);
     code
+}
+
+/// Is stdout a terminal that can move its cursor?
+fn is_terminal() -> bool {
+    io::stdout().is_terminal() && env::var_os("TERM").is_some_and(|term| !term.is_empty() && term != "dumb")
 }
 
 /// Runs `work` on threads of its own.

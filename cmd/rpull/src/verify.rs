@@ -28,7 +28,7 @@ pub(crate) fn run(args: &Args, verify: &Verify) -> ExitCode {
         Ok(codes) => ExitCode::first(codes),
         Err(failure) => {
             let code = failure.code;
-            screen.failed(failure);
+            screen.failed(None, failure);
             Some(code)
         }
     };
@@ -49,7 +49,7 @@ async fn look_at_all(puller: &Puller, references: &[Reference], verify: &Verify,
     for reference in references {
         if let Err(failure) = Box::pin(look_at(puller, reference, verify, screen)).await {
             codes.push(failure.code);
-            screen.failed(failure);
+            screen.failed(None, failure);
         }
     }
     codes

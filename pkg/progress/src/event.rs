@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use oci::Digest;
 
-use crate::{Meter, RangeSpan, StepSpan};
+use crate::{Meter, RangeSpan, StepSpan, Written};
 
 /// One thing that happened. Sizes in bytes.
 #[derive(Clone, Debug)]
@@ -32,6 +32,8 @@ pub enum Event {
         size: u64,
         /// Bytes already in the spool from an earlier run.
         resumed: u64,
+        /// Bytes in the spool, whenever it is looked at.
+        written: Written,
     },
     /// A blob is whole and its digest proved.
     FetchFinished {
@@ -40,14 +42,23 @@ pub enum Event {
     },
     /// A request failed and will be made again.
     Retrying {
-        /// The blob.
-        blob: Digest,
+        /// The blob; of a document or a reference only what is in `cause`.
+        blob: Option<Digest>,
         /// Host it failed on.
         host: String,
         /// Why, redacted.
         cause: String,
         /// Pause before the next try.
         after: Duration,
+    },
+    /// A host failed, and another one that has the blob too goes first from now on.
+    MirrorLeft {
+        /// The blob.
+        blob: Digest,
+        /// The host that is left.
+        host: String,
+        /// Why, redacted.
+        cause: String,
     },
     /// Waiting for another process or writer that holds a blob.
     Waiting {

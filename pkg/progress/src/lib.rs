@@ -9,5 +9,5 @@ mod meter;
 mod span;
 
 pub use event::{Event, Progress};
-pub use meter::{Meter, Stall, Stalls, Tally};
+pub use meter::{Meter, Stall, Stalls, Tally, Written};
 pub use span::{Answered, Ending, RangeSpan, Step, StepSpan, Subject};

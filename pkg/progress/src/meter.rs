@@ -22,6 +22,32 @@ pub struct Meter {
     by_source: Mutex<BTreeMap<&'static str, u64>>,
 }
 
+/// Bytes of one blob that are in its spool entry. Cheap to clone, all clones count together.
+#[derive(Clone, Debug, Default)]
+pub struct Written(Arc<AtomicU64>);
+
+impl Written {
+    /// So many are there already.
+    pub fn new(bytes: u64) -> Self {
+        Self(Arc::new(bytes.into()))
+    }
+
+    /// So many more are there.
+    pub fn add(&self, bytes: u64) {
+        self.0.fetch_add(bytes, Relaxed);
+    }
+
+    /// None is there any more: the blob is started over.
+    pub fn reset(&self) {
+        self.0.store(0, Relaxed);
+    }
+
+    /// Now.
+    pub fn bytes(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
 /// Which rule gave a connection up for being slow.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Stall {

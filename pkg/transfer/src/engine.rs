@@ -14,7 +14,7 @@ use std::{
     },
 };
 
-use progress::{Event, Progress};
+use progress::{Event, Progress, Written};
 use registry::{Fault, Repository};
 use spool::{Entry, Verified};
 use tokio::{
@@ -24,7 +24,7 @@ use tokio::{
 
 use crate::{BlobId, Cause, Error, Limits, RetryPolicy};
 use driver::{Driver, Job, Message, Served};
-use trust::{Liars, Trust};
+use trust::{Liars, Lie, Trust};
 
 /// Fetches blobs; all that are under way share its queue and its connections. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -79,19 +79,25 @@ impl Engine {
     pub async fn fetch(&self, repository: &Repository, entry: Entry) -> Result<Fetched, Error> {
         let progress = &self.progress;
         let blob = entry.blob().digest;
-        progress.emit(&Event::FetchStarted { blob, size: entry.blob().size(), resumed: entry.resumed() });
+        let (size, resumed, written) = (entry.blob().size(), entry.resumed(), Written::new(entry.resumed()));
+        progress.emit(&Event::FetchStarted { blob, size, resumed, written: written.clone() });
         let mut trust = Trust::new(repository, &self.shared.liars, entry.resumed() > 0);
         loop {
-            let (served, proved) = self.transfer_and_prove(repository, &entry, trust.hosts()).await?;
+            let (served, proved) = self.transfer_and_prove(repository, &entry, trust.hosts(), &written).await?;
             match proved {
                 Ok(verified) => {
                     progress.emit(&Event::FetchFinished { blob });
                     return Ok(Fetched { verified, warnings: trust.warnings() });
                 }
                 Err(spool::Error::Mismatch { actual, .. }) => {
-                    let text = trust.lied(blob, actual, &served)?;
+                    let Lie { text, left } = trust.lied(blob, actual, &served)?;
                     progress.emit(&Event::Warning { text });
+                    if let Some(host) = left {
+                        let cause = format!("its bytes have digest {actual}");
+                        progress.emit(&Event::MirrorLeft { blob, host, cause });
+                    }
                     progress.meter().add_refetched(entry.blob().size());
+                    written.reset();
                     entry.restart().map_err(|source| Error::Spool { blob, source })?;
                 }
                 Err(source) => return Err(Error::Spool { blob, source }),
@@ -137,6 +143,8 @@ impl Engine {
                 });
             }
             self.progress.meter().add_retry();
+            let (host, cause) = (fault.host.clone(), format!("{what}: {fault}"));
+            self.progress.emit(&Event::Retrying { blob: None, host, cause, after: pause });
             tracing::info!(what, host = fault.host, cause = %fault, ?pause, "trying again");
             tokio::time::sleep(pause).await;
         }
@@ -148,8 +156,9 @@ impl Engine {
         repository: &Repository,
         entry: &Entry,
         hosts: &[usize],
+        written: &Written,
     ) -> Result<(Served, Result<Verified, spool::Error>), Error> {
-        let transfer = self.transfer(repository, entry, hosts);
+        let transfer = self.transfer(repository, entry, hosts, written);
         // The proof hashes the finished prefix while the rest arrives. It begins anew when the schedule starts the blob over.
         let proof = async {
             loop {
@@ -169,13 +178,19 @@ impl Engine {
         }
     }
 
-    async fn transfer(&self, repository: &Repository, entry: &Entry, hosts: &[usize]) -> Result<Served, Error> {
+    async fn transfer(
+        &self,
+        repository: &Repository,
+        entry: &Entry,
+        hosts: &[usize],
+        written: &Written,
+    ) -> Result<Served, Error> {
         let blob = BlobId(self.shared.next_blob.fetch_add(1, Relaxed));
         let digest = entry.blob().digest;
         let driver = self.shared.driver.get_or_init(|| Driver::start(&self.shared.limits, &self.shared.retry));
         let (done, outcome) = oneshot::channel();
         let (repository, progress) = (repository.clone(), self.progress.clone());
-        let job = Job { blob, repository, entry: entry.clone(), hosts: hosts.to_vec(), progress, done };
+        let job = Job { blob, repository, entry: entry.clone(), hosts: hosts.to_vec(), progress, written: written.clone(), done };
         let withdraw = Withdraw { blob, driver };
         if driver.send(Message::Add(job)).is_err() {
             return Err(Error::Stopped { blob: digest });

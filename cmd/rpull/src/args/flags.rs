@@ -23,7 +23,7 @@ use crate::{door, exit};
     name = "rpull",
     version,
     about = "Pull an overlaybd image into containerd, whole or not at all.",
-    after_help = exit::TABLE,
+    after_help = exit::table(),
     override_usage = "rpull [FLAGS] REF...\n       rpull verify [FLAGS] REF...\n       rpull install|uninstall [--prefix DIR]",
     args_override_self = true,
     disable_help_flag = true,

@@ -1,25 +1,30 @@
-//! Plain lines without escapes: one per finished layer, `done` last.
+//! Plain lines without escapes: one per finished layer, every five seconds one that sums up, `done` last.
 
 use std::{sync::Arc, time::Duration};
 
-use progress::Event;
+use progress::{Event, Progress};
 
 use super::{
     Draw, Streams, Summary, Told,
     board::Board,
-    text::{count, size},
+    figures::{Figures, Gauge},
+    text::{count, size, span},
 };
 use crate::report::one_line;
+
+/// Time between two lines that sum up.
+const BEAT: Duration = Duration::from_secs(5);
 
 /// Draws a pull as lines. Of several images each line names the one it is about.
 pub(super) struct Plain {
     several: bool,
     board: Board,
+    gauge: Gauge,
 }
 
 impl Plain {
-    pub(super) fn new(several: bool) -> Self {
-        Self { several, board: Board::default() }
+    pub(super) fn new(several: bool, progress: Progress) -> Self {
+        Self { several, board: Board::default(), gauge: Gauge::new(progress) }
     }
 
     fn event(&mut self, image: Option<&Arc<str>>, event: &Event, streams: &mut Streams<'_>) {
@@ -31,12 +36,15 @@ impl Plain {
                 format!("{}, {} to fetch", count(*layers, "layer"), size(bytes))
             }
             Event::Waiting { blob, whom } => format!("{}: waiting for {}", blob.short(), one_line(whom)),
+            Event::MirrorLeft { blob, host, cause } => {
+                format!("{}: {} is left for the next host: {}", blob.short(), one_line(host), one_line(cause))
+            }
             Event::LayerCommitted { index, blob } => {
                 let how = match self.board.fetched(*blob) {
                     Some(bytes) => format!("{} fetched", size(bytes)),
                     None => "was here".to_owned(),
                 };
-                format!("layer {}/{} {}: {how}", index + 1, self.board.layers(image), blob.short())
+                format!("layer {}/{} {}: {how}", index + 1, self.board.image(image).map_or(0, |image| image.layers), blob.short())
             }
             Event::Warning { text } => return streams.warning(&of_image(self.several, image, text)),
             _ => return,
@@ -46,21 +54,56 @@ impl Plain {
 }
 
 impl Draw for Plain {
+    fn beat(&self) -> Option<Duration> {
+        Some(BEAT)
+    }
+
     fn hear(&mut self, _now: Duration, told: Told, streams: &mut Streams<'_>) {
         match told {
             Told::Event { image, event } => self.event(image.as_ref(), &event, streams),
             Told::Line(text) => streams.line(&text),
-            Told::Pulled { image } => streams.line(&format!("{image}: pulled")),
-            Told::Failed(failure) | Told::Ended(Err(failure)) => streams.failure(&failure),
+            Told::Pulled { image, .. } if self.several => streams.line(&format!("{image}: pulled")),
+            Told::Pulled { .. } | Told::Closed => {}
+            Told::Failed { image, failure } => {
+                if let Some(image) = &image {
+                    self.board.forget(image);
+                }
+                streams.failure(&failure);
+            }
+            Told::Ended(Err(failure)) => streams.failure(&failure),
             Told::Ended(Ok(summary)) => {
                 if self.several {
                     streams.line(&sum(&summary));
                 }
                 streams.line("done");
             }
-            Told::Closed => {}
         }
     }
+
+    fn tick(&mut self, now: Duration, streams: &mut Streams<'_>) {
+        let figures = self.gauge.read(now, &self.board);
+        let trouble = self.board.take_trouble();
+        if figures.done < figures.total {
+            streams.line(&so_far(&figures));
+        }
+        if let Some(cause) = trouble {
+            streams.line(&format!("trying again: {}", one_line(&cause)));
+        }
+    }
+}
+
+/// `1.2 GiB of 4.5 GiB (27 %), 512.0 MiB/s, 6s left, 32 connections, 2 retries`
+pub(super) fn so_far(figures: &Figures) -> String {
+    let Figures { done, total, connections, retries, rate, left } = figures;
+    let counted = |number: u64, noun| (number > 0).then(|| count(usize::try_from(number).unwrap_or(usize::MAX), noun));
+    let parts = [
+        Some(format!("{} of {} ({} %)", size(*done), size(*total), figures.percent())),
+        Some(format!("{}/s", size(*rate))),
+        left.map(|left| format!("{} left", span(left))),
+        counted(*connections, "connection"),
+        counted(*retries, "retry"),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 /// `IMAGE: TEXT` where there are several.

@@ -1,4 +1,4 @@
-//! `done`, and on stderr what went wrong.
+//! Next to nothing: `done` or not even that, and on stderr what went wrong.
 
 use std::time::Duration;
 
@@ -6,15 +6,19 @@ use progress::Event;
 
 use super::{Draw, Streams, Told};
 
-pub(super) struct Quiet;
+/// Shows no progress.
+pub(super) struct Quiet {
+    /// Does it say `done`?
+    pub(super) says_done: bool,
+}
 
 impl Draw for Quiet {
     fn hear(&mut self, _now: Duration, told: Told, streams: &mut Streams<'_>) {
         match told {
             Told::Event { event: Event::Warning { text }, .. } => streams.warning(&text),
-            Told::Failed(failure) | Told::Ended(Err(failure)) => streams.failure(&failure),
-            Told::Ended(Ok(_)) => streams.line("done"),
-            Told::Event { .. } | Told::Line(_) | Told::Pulled { .. } | Told::Closed => {}
+            Told::Failed { failure, .. } | Told::Ended(Err(failure)) => streams.failure(&failure),
+            Told::Ended(Ok(_)) if self.says_done => streams.line("done"),
+            Told::Event { .. } | Told::Line(_) | Told::Pulled { .. } | Told::Ended(_) | Told::Closed => {}
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Numbers as people read them, and writing that cannot fail.
 
-use std::io;
+use std::{io, time::Duration};
 
 /// Writes and flushes. A reader that went away (`| head -1`) does not make a pull fail: errors are dropped. The Rust runtime
 /// ignores SIGPIPE, so that nothing ends the program either.
@@ -25,10 +25,23 @@ pub(crate) fn size(bytes: u64) -> String {
     format!("{value:.1} {}", UNITS[unit])
 }
 
-/// `1 layer`, `2 layers`.
+/// A span, in whole seconds: `7s`, `1m05s`, `2h03m`.
+pub(super) fn span(span: Duration) -> String {
+    let seconds = span.as_secs();
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, seconds) => format!("{seconds}s"),
+        (0, minutes, seconds) => format!("{minutes}m{seconds:02}s"),
+        (hours, minutes, _) => format!("{hours}h{minutes:02}m"),
+    }
+}
+
+/// `1 layer`, `2 layers`, `3 retries`.
 pub(super) fn count(number: usize, noun: &str) -> String {
-    let plural = if number == 1 { "" } else { "s" };
-    format!("{number} {noun}{plural}")
+    match (number, noun.strip_suffix('y')) {
+        (1, _) => format!("1 {noun}"),
+        (_, Some(stem)) => format!("{number} {stem}ies"),
+        (_, None) => format!("{number} {noun}s"),
+    }
 }
 
 #[cfg(test)]
@@ -46,6 +59,13 @@ mod tests {
             (1 << 40, "1.0 TiB"),
         ] {
             assert_eq!(size(bytes), text);
+        }
+    }
+
+    #[test]
+    fn spans_have_their_two_largest_units() {
+        for (seconds, text) in [(0, "0s"), (59, "59s"), (65, "1m05s"), (3600, "1h00m"), (90_061, "25h01m")] {
+            assert_eq!(span(Duration::from_secs(seconds)), text);
         }
     }
 

@@ -21,6 +21,7 @@ mod mounted;
 mod nerdctl;
 mod others;
 mod password;
+mod progress;
 mod proxies;
 mod receipt_file;
 mod records;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use oci::Digest;
-use progress::{Event, Progress};
+use progress::{Event, Progress, Written};
 use registry::Repository;
 use spool::Entry;
 use tokio::{
@@ -54,6 +54,7 @@ pub(super) struct Job {
     pub(super) hosts: Vec<usize>,
     /// Whom to tell of it.
     pub(super) progress: Progress,
+    pub(super) written: Written,
     pub(super) done: oneshot::Sender<Result<Served, Error>>,
 }
 
@@ -83,6 +84,8 @@ struct Active {
     /// Connections that may still write.
     open: usize,
     served: Served,
+    /// Hosts that were left, so that each is told of once.
+    left: BTreeSet<HostId>,
     outcome: Option<Result<(), Error>>,
 }
 
@@ -166,7 +169,8 @@ impl Driver {
         let names: Vec<_> = names.collect();
         let sources: Vec<_> = names.into_iter().map(|name| self.host_id(name)).collect();
         let (blob, size, missing) = (job.blob, job.entry.blob().size(), job.entry.missing());
-        self.blobs.insert(blob, Active { job, sources: sources.clone(), open: 0, served: Served::new(), outcome: None });
+        let (served, left) = (Served::new(), BTreeSet::new());
+        self.blobs.insert(blob, Active { job, sources: sources.clone(), open: 0, served, left, outcome: None });
         self.tell(Fact::Added { blob, size, missing, hosts: sources });
     }
 
@@ -235,6 +239,7 @@ impl Driver {
                 self.lane(connection, |lane| lane.close(stall));
             }
             Order::Retry { blob, host, cause, after } => self.retrying(blob, host, &cause, after),
+            Order::Leave { blob, host, cause } => self.leaving(blob, host, &cause),
             Order::Restart { blob } => self.restart(blob),
             Order::Finished { blob } => self.outcome(blob, Ok(())),
             Order::Failed { blob, failure } => {
@@ -273,6 +278,7 @@ impl Driver {
             repository: active.job.repository.clone(),
             entry: active.job.entry.clone(),
             lane,
+            written: active.job.written.clone(),
             messages,
             progress: active.job.progress.clone(),
             bucket: self.bucket.clone(),
@@ -285,7 +291,15 @@ impl Driver {
         if let Some(active) = self.blobs.get(&blob) {
             active.job.progress.meter().add_retry();
             let host = self.hosts[host.0].clone();
-            active.job.progress.emit(&Event::Retrying { blob: active.digest(), host, cause: cause.to_string(), after });
+            active.job.progress.emit(&Event::Retrying { blob: Some(active.digest()), host, cause: cause.to_string(), after });
+        }
+    }
+
+    fn leaving(&mut self, blob: BlobId, host: HostId, cause: &Cause) {
+        if let Some(active) = self.blobs.get_mut(&blob).filter(|active| !active.left.contains(&host)) {
+            active.left.insert(host);
+            let (blob, host) = (active.digest(), self.hosts[host.0].clone());
+            active.job.progress.emit(&Event::MirrorLeft { blob, host, cause: cause.to_string() });
         }
     }
 
@@ -294,6 +308,7 @@ impl Driver {
         let entry = active.job.entry.clone();
         let missing: u64 = entry.missing().iter().map(|range| range.len()).sum();
         active.job.progress.meter().add_refetched(entry.blob().size() - missing);
+        active.job.written.reset();
         tokio::task::spawn_blocking(move || {
             let result = entry.restart();
             // A driver that is gone no longer cares.

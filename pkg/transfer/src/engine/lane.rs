@@ -17,7 +17,7 @@ use std::{
 
 use bytes::Bytes;
 use oci::ByteRange;
-use progress::{Progress, Stall};
+use progress::{Progress, Stall, Written};
 use registry::{Body, Fault, Repository, Span};
 use spool::{Entry, Grant};
 use tokio::{
@@ -79,6 +79,7 @@ pub(super) struct Request {
     pub(super) repository: Repository,
     pub(super) entry: Entry,
     pub(super) lane: Arc<Lane>,
+    pub(super) written: Written,
     pub(super) messages: mpsc::UnboundedSender<Message>,
     pub(super) progress: Progress,
     pub(super) bucket: Option<Arc<Bucket>>,
@@ -338,7 +339,8 @@ impl Copy<'_> {
             (grant, result)
         };
         let (grant, result) = tokio::task::spawn_blocking(write).await.map_err(|_| Trouble::Stopped)?;
-        self.written = grant.rest().map_or(end, ByteRange::start);
+        let before = std::mem::replace(&mut self.written, grant.rest().map_or(end, ByteRange::start));
+        self.request.written.add(self.written - before);
         self.grant = Some(grant);
         result.map_err(Trouble::Disk)
     }

@@ -33,6 +33,14 @@ pub(super) struct Trust<'a> {
     warnings: Vec<String>,
 }
 
+/// Bytes that have another digest, and what is done about it.
+pub(super) struct Lie {
+    /// For people.
+    pub(super) text: String,
+    /// The host that is left for the next one.
+    pub(super) left: Option<String>,
+}
+
 impl<'a> Trust<'a> {
     pub(super) fn new(repository: &'a Repository, liars: &'a Liars, resumed: bool) -> Self {
         let mut hosts: Vec<usize> = (0..repository.hosts()).collect();
@@ -50,7 +58,7 @@ impl<'a> Trust<'a> {
     }
 
     /// Bytes with digest `actual` came from `served`. Says what is done about it, or that nobody is left.
-    pub(super) fn lied(&mut self, blob: Digest, actual: Digest, served: &Served) -> Result<String, Error> {
+    pub(super) fn lied(&mut self, blob: Digest, actual: Digest, served: &Served) -> Result<Lie, Error> {
         self.tries += 1;
         let names: Vec<_> = served.iter().map(|host| self.repository.host_name(*host)).collect();
         let names = if names.is_empty() { "an earlier run".to_owned() } else { names.join(" and ") };
@@ -61,6 +69,7 @@ impl<'a> Trust<'a> {
             Error::Corrupt { expected: blob, actual, hosts: names.clone(), others }
         };
         let alone = served.len() == 1 && !std::mem::take(&mut self.resumed);
+        let mut left = None;
         let outcome = match served.first() {
             Some(_) if alone && self.hosts.len() == 1 && self.tries > 1 => return Err(corrupt()),
             // Each host could have been begun with, and was followed by each other.
@@ -68,6 +77,7 @@ impl<'a> Trust<'a> {
             Some(host) if alone && self.hosts.len() > 1 => {
                 self.hosts.retain(|other| other != host);
                 self.liars.names().insert(names.clone());
+                left = Some(names.clone());
                 "left for the next host"
             }
             _ => {
@@ -77,6 +87,6 @@ impl<'a> Trust<'a> {
         };
         let text = format!("{names}: blob {blob} arrived with digest {actual}, {outcome}");
         self.warnings.push(text.clone());
-        Ok(text)
+        Ok(Lie { text, left })
     }
 }

@@ -85,7 +85,7 @@ pub(super) enum Status {
 
 impl Source {
     /// Can only be used from byte 0.
-    fn needs_all(&self) -> bool {
+    pub(super) fn needs_all(&self) -> bool {
         self.status == Status::Plain || self.refusals >= REFUSALS
     }
 }

@@ -159,8 +159,14 @@ impl Schedule {
             Class::NoRange => blob.sources[connection.source].status = Status::Plain,
             _ => blob.sources[connection.source].status = Status::Spent,
         }
+        let source = &blob.sources[connection.source];
+        let refused = piece.spent >> connection.source & 1 == 1 || source.status == Status::Spent || source.needs_all();
+        let shunned = self.hosts.get(&connection.host).is_none_or(|host| host.is_doubted(now) || !host.is_alive());
         piece.not_before = now + pause;
         blob.give_back(piece);
+        if others && (refused || shunned) {
+            self.orders.push(Order::Leave { blob: connection.blob, host: connection.host, cause: cause.clone() });
+        }
         self.orders.push(Order::Retry { blob: connection.blob, host: connection.host, cause, after: pause });
     }
 }

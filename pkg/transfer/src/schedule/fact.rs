@@ -138,6 +138,15 @@ pub enum Order {
         /// Pause before the next try.
         after: Duration,
     },
+    /// Another host that has the blob goes first from now on; for those who watch. May come more than once.
+    Leave {
+        /// For which blob.
+        blob: BlobId,
+        /// Which host.
+        host: HostId,
+        /// Its last word.
+        cause: Cause,
+    },
     /// Forget all bytes of the blob (no connection of it is open), then say `Restarted`.
     Restart {
         /// Which.

@@ -6,7 +6,11 @@ use std::time::Duration;
 
 use progress::Stall;
 
-use super::{Cause, Connection, ConnectionId, Failure, HostId, Schedule, connection::median};
+use super::{
+    Cause, Connection, ConnectionId, Failure, HostId, Order, Schedule,
+    blob::{Blob, Status},
+    connection::median,
+};
 
 /// A reopened connection must be this much faster for its peers to be reopened too.
 const CLEARLY_FASTER: f64 = 2.0;
@@ -83,10 +87,8 @@ impl Schedule {
         if let Some(connection) = self.connections.get_mut(&slowest) {
             connection.probe = Some(usual);
         }
-        if let Some(host) = self.connections.get(&slowest).and_then(|connection| self.hosts.get_mut(&connection.host)) {
-            // The probe goes to another host, if there is one.
-            host.hung();
-        }
+        // The probe goes to another host, if there is one.
+        self.hangs(slowest);
         self.next_reopen = now + self.limits.reopen_pause;
         self.drop_connection(slowest, None, Some(Stall::Floor));
     }
@@ -109,6 +111,19 @@ impl Schedule {
         let (span, floor) = (self.limits.slow_span, self.limits.floor);
         for id in self.matching(|peer| peer.rate.over(now, span).is_some_and(|rate| rate < floor)) {
             self.drop_connection(id, None, Some(Stall::Floor));
+        }
+    }
+
+    /// Other hosts go before that of the connection, which is told where there are any.
+    pub(super) fn hangs(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get(&id) else { return };
+        let (blob, host) = (connection.blob, connection.host);
+        if let Some(host) = self.hosts.get_mut(&host) {
+            host.hung();
+        }
+        let others = |blob: &Blob| blob.sources.iter().any(|source| source.host != host && source.status != Status::Spent);
+        if self.blobs.get(&blob).is_some_and(others) {
+            self.orders.push(Order::Leave { blob, host, cause: Cause::Slow });
         }
     }
 

@@ -105,10 +105,8 @@ impl Schedule {
         let Some(connection) = self.connections.get_mut(&id) else { return };
         if stuck || !connection.is_reading() {
             connection.moves += 1;
-            if connection.moves >= HANGS
-                && let Some(host) = self.hosts.get_mut(&connection.host)
-            {
-                host.hung();
+            if connection.moves >= HANGS {
+                self.hangs(id);
             }
             self.drop_connection(id, None, Some(Stall::Waited));
         } else if end < connection.range.end() {

@@ -31,6 +31,16 @@ fn came_once(stage: &Stage, servers: [&Server; 2]) -> [u64; 2] {
     came
 }
 
+/// Hosts that were left, as it was told.
+fn left(stage: &Stage) -> Vec<String> {
+    let events = stage.events.lock().unwrap();
+    let left = events.iter().filter_map(|event| match event {
+        Event::MirrorLeft { host, .. } => Some(host.clone()),
+        _ => None,
+    });
+    left.collect()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_mirror_that_fails_in_the_middle_of_ranges_is_left_without_losing_a_byte() {
     let half = |_: &mut Request<'_>| 300_000;
@@ -71,6 +81,7 @@ async fn whatever_a_mirror_says_the_registry_serves_it() {
         let (mirror, registry) = fetched(&stage, move |_| Some(fault.clone())).await;
         assert_eq!(came_once(&stage, [&mirror, &registry]), [0, 16 * MIB], "{name}");
         assert!(mirror.count().requests <= 8, "{name}: {:?}", mirror.count());
+        assert_eq!(left(&stage), [mirror.address()], "{name}");
     }
 }
 
@@ -92,6 +103,8 @@ async fn a_mirror_with_other_bytes_is_left_and_told() {
     assert_eq!(stage.progress.meter().tally().by_host[&good.address()], 4 * MIB);
     let events = stage.events.lock().unwrap();
     assert_eq!(events.iter().filter(|event| matches!(event, Event::Warning { .. })).count(), 2);
+    drop(events);
+    assert_eq!(left(&stage), [first.address(), second.address()]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use progress::Event;
 use testkit::fault::{Content, Fault, Request, Server};
 use transfer::Limits;
 
@@ -22,6 +23,11 @@ async fn survives(script: impl FnMut(&mut Request<'_>) -> Option<Fault> + Send +
     let content = Content::random(1, 16 * MIB);
     let server = Server::builder().blob(&content).rate(PACE).faults(script).start();
     stage.fetch_right(&repository(&server), &content).await;
+    let written = stage.events.lock().unwrap().iter().find_map(|event| match event {
+        Event::FetchStarted { written, .. } => Some(written.bytes()),
+        _ => None,
+    });
+    assert_eq!(written, Some(16 * MIB), "each byte is counted once, when it is written");
     (stage, server)
 }
 
@@ -142,7 +148,7 @@ async fn a_retry_after_is_waited_for() {
     assert!(started.elapsed() >= Duration::from_secs(1));
     let events = stage.events.lock().unwrap();
     let retrying = events.iter().find_map(|event| match event {
-        progress::Event::Retrying { host, cause, after, .. } => Some((host.clone(), cause.clone(), *after)),
+        Event::Retrying { host, cause, after, .. } => Some((host.clone(), cause.clone(), *after)),
         _ => None,
     });
     let (host, cause, after) = retrying.expect("the retry was told");
@@ -157,7 +163,7 @@ async fn a_retry_after_may_be_a_date() {
     let (stage, _) = survives(nth(&[2], Fault::Status { code: 429, retry_after: Some(date) })).await;
     let events = stage.events.lock().unwrap();
     let waits = events.iter().filter_map(|event| match event {
-        progress::Event::Retrying { after, .. } => Some(*after),
+        Event::Retrying { after, .. } => Some(*after),
         _ => None,
     });
     assert!(waits.max().unwrap() >= Duration::from_secs(1), "{events:?}");

@@ -18,6 +18,10 @@ fn pulled(mirror: impl Fn(Ask) -> Reply) -> (Duration, usize) {
     let took = sim.run();
     assert!(sim.failed.is_empty(), "{:?}", sim.failed);
     assert_eq!(sim.restarts, 0);
+    // Who watches is told: it is asked no more, or nearly so.
+    let last = sim.asks.iter().rev().take(10).all(|ask| ask.host == HostId(1));
+    assert_eq!(sim.left.contains(&(BlobId(1), HostId(0))), last, "{:?}", sim.left);
+    assert!(!sim.left.contains(&(BlobId(1), HostId(1))), "{:?}", sim.left);
     (took, sim.asks.iter().filter(|ask| ask.host == HostId(0)).count())
 }
 

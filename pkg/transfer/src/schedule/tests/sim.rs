@@ -106,6 +106,8 @@ pub(crate) struct Sim<'a> {
     sizes: BTreeMap<BlobId, u64>,
     written: BTreeMap<BlobId, Vec<(u64, u64)>>,
     pub(crate) asks: Vec<Ask>,
+    /// Hosts that were left for others.
+    pub(crate) left: Vec<(BlobId, HostId)>,
     pub(crate) finished: BTreeMap<BlobId, Duration>,
     pub(crate) failed: BTreeMap<BlobId, (Duration, Failure)>,
     pub(crate) restarts: usize,
@@ -136,6 +138,7 @@ impl<'a> Sim<'a> {
             sizes: BTreeMap::new(),
             written: BTreeMap::new(),
             asks: Vec::new(),
+            left: Vec::new(),
             finished: BTreeMap::new(),
             failed: BTreeMap::new(),
             restarts: 0,
@@ -320,6 +323,7 @@ impl<'a> Sim<'a> {
                 self.tell(Fact::Restarted { blob });
             }
             Order::Retry { .. } => {}
+            Order::Leave { blob, host, .. } => self.left.push((blob, host)),
             Order::Finished { blob } => {
                 let mut written = self.written[&blob].clone();
                 written.sort_unstable();
