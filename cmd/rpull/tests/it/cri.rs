@@ -225,7 +225,11 @@ fn records_over_something_that_went_are_taken_back_all_of_them() {
         command.arg(held.address()).arg(&tag);
         let running = start(&mut command);
         held.meanwhile(|| {
-            assert!(stage.image(&id).is_some(), "the id is not the first");
+            // No CRI plugin runs here that would add its label by itself.
+            let labels = stage.image(&id).expect("the id is the first").labels;
+            for (key, value) in [MANAGED, PINNED] {
+                assert_eq!(labels.get(key).map(String::as_str), Some(value), "{key}");
+            }
             assert_eq!((stage.image(&by_digest), stage.image(&tag).as_ref()), (None, Some(&before)));
             stage.ctr(["content", "rm", &layer]);
         });
