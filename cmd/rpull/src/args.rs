@@ -6,6 +6,7 @@ mod images;
 mod install;
 mod nerdctl;
 mod node;
+mod record;
 mod refusal;
 mod screen;
 mod tune;
@@ -33,6 +34,7 @@ pub(crate) use self::{
     flags::{Args, Command, Store, Verify},
     install::{Install, Uninstall},
     nerdctl::Nerdctl,
+    record::Record,
     refusal::Refusal,
     tune::Tuned,
 };
@@ -159,7 +161,7 @@ impl Args {
         }
         let files = [&mut self.tlscacert, &mut self.tlscert, &mut self.tlskey, &mut self.receipt];
         let others = [&mut self.spool_dir, &mut self.images.from_file];
-        for path in files.into_iter().chain(others) {
+        for path in files.into_iter().chain(others).chain(self.record.paths()) {
             path.take_if(|path| path.as_os_str().is_empty());
         }
         self.hosts_dir.retain(|path| !path.as_os_str().is_empty());
@@ -198,6 +200,7 @@ impl Args {
         self.images.check(self.password_stdin)?;
         self.node.check()?;
         self.screen.check()?;
+        self.record.check(self.receipt.as_ref())?;
         if self.lazy && self.download_blobs {
             return Err(Refusal::usage("--lazy and --download-blobs contradict each other", "leave one of them out"));
         }

@@ -28,7 +28,7 @@ use crate::{failure::Failure, report};
 use json::Json;
 use plain::Plain;
 use quiet::Quiet;
-pub(crate) use text::print;
+pub(crate) use text::{print, size};
 
 /// Which way to draw.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -22,7 +22,9 @@ use crate::{
     failure::Failure,
     images::{self, Outcome, Wanted},
     login,
-    receipt::ReceiptFile,
+    output::OutputFile,
+    receipt,
+    record::Recorder,
     render::{Screen, Summary},
     report,
 };
@@ -35,8 +37,10 @@ pub(crate) fn run(args: &Args) -> ExitCode {
     let kind = args.screen.kind(is_terminal(), args.debug || args.http_dump);
     let wanted = Wanted::of(args);
     let (progress, screen) = Screen::start(kind, wanted.as_ref().is_ok_and(|wanted| wanted.several));
-    let outcome =
-        wanted.and_then(|wanted| prepare(args, wanted)).and_then(|prepared| on_threads(pull(args, prepared, progress, &screen)));
+    let outcome = Recorder::open(&args.record, progress).and_then(|(recorder, progress)| {
+        let prepared = wanted.and_then(|wanted| prepare(args, wanted));
+        recorder.write(prepared.and_then(|prepared| on_threads(pull(args, prepared, progress, &screen))))
+    });
     let code = outcome.as_ref().map_or_else(|failure| failure.code, |_| ExitCode::Done);
     screen.end(outcome);
     code
@@ -69,11 +73,11 @@ fn raise_file_limit() {
 struct Prepared {
     wanted: Wanted,
     keychain: Keychain,
-    receipt: Option<ReceiptFile>,
+    receipt: Option<OutputFile>,
 }
 
 fn prepare(args: &Args, wanted: Wanted) -> Result<Prepared, Failure> {
-    let receipt = args.receipt.as_deref().map(ReceiptFile::open).transpose()?;
+    let receipt = args.receipt.as_deref().map(|path| OutputFile::open("receipt", path)).transpose()?;
     Ok(Prepared { wanted, keychain: keychain(args)?, receipt })
 }
 
@@ -92,7 +96,7 @@ async fn pull(args: &Args, prepared: Prepared, progress: Progress, screen: &Scre
     let mut stop = pin!(stop(args)?);
     let puller = puller(args, keychain, progress.clone(), stop.as_mut()).await?;
     let Outcome { receipts, result } = Box::pin(images::pull(args, wanted, &puller, &progress, screen, stop)).await?;
-    let written = receipt.map_or(Ok(()), |file| file.write(&receipts, several));
+    let written = receipt.map_or(Ok(()), |file| receipt::write(file, &receipts, several));
     result.and_then(|summary| written.map(|()| summary))
 }
 

@@ -13,7 +13,7 @@ use clap::{
 };
 use oci::{Namespace, Platform};
 
-use super::{Install, Nerdctl, Uninstall, images::Images, node::Node, screen::Screen, tune, value};
+use super::{Install, Nerdctl, Uninstall, images::Images, node::Node, record::Record, screen::Screen, tune, value};
 use crate::{door, exit};
 
 /// One pull as it was asked for. Not `Debug`: it may hold a password.
@@ -187,6 +187,9 @@ pub(crate) struct Args {
     /// Write what was done to this file, as JSON
     #[arg(help_heading = "Output", long, value_name = "FILE", value_parser = path())]
     pub(crate) receipt: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) record: Record,
 
     /// Show on stderr what is going on
     #[arg(global = true, help_heading = "Output", long)]

@@ -46,6 +46,14 @@ fn a_secret_in_the_receipt_of_a_run_that_is_waited_for_would_be_found() {
 }
 
 #[test]
+#[should_panic(expected = "the metrics file shows a secret")]
+fn a_secret_in_a_record_of_the_run_would_be_found() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let mut command = shell(r#"echo "$1" > "$5""#, secrets::keep("planted in the metrics"));
+    run(command.args(["--trace", "/nonexistent", "--metrics"]).arg(file.path()));
+}
+
+#[test]
 #[should_panic(expected = "stdout shows a secret")]
 fn a_password_of_the_command_line_is_a_secret_though_the_test_does_not_say_so() {
     run(shell(r#"echo "$3""#, "").args(["--user", "ann:planted-with-user"]).arg("r/a:1"));

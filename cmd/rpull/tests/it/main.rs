@@ -24,6 +24,7 @@ mod password;
 mod progress;
 mod proxies;
 mod receipt_file;
+mod recorded;
 mod records;
 mod registries;
 mod several_images;

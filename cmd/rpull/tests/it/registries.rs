@@ -185,7 +185,13 @@ fn judge(stage: &Stage, index: usize, &(_, setup, login, outcome): &Row) -> Resu
     let receipt = scratch.path().join("receipt.json");
     // Not over http just because the stage says so.
     let mut command = stage.command(["--plain-http=false", "--range-size", "256K", "--receipt"]);
-    command.arg(&receipt).args(&scene.args).envs(scene.environment.iter().map(|(name, value)| (name, value)));
+    let left =
+        ["trace", "waterfall", "metrics"].map(|file| [format!("--{file}").into(), scratch.path().join(file).into_os_string()]);
+    command
+        .arg(&receipt)
+        .args(left.as_flattened())
+        .args(&scene.args)
+        .envs(scene.environment.iter().map(|(name, value)| (name, value)));
     let password = DistributionRegistry::PASSWORD;
     match login {
         Nobody => &mut command,

@@ -1,4 +1,4 @@
-//! A run of rpull, from its command to how it ended. Nothing it is given may show in what it says, nor in its receipt.
+//! A run of rpull, from its command to how it ended. Nothing it is given may show in what it says, nor in a file that it leaves.
 
 use std::{
     io::Read,
@@ -14,10 +14,15 @@ use testkit::secrets;
 const LIMIT: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(20);
 
+/// Flags that name a file to be left, and what that is.
+const FILES: [(&str, &str); 4] =
+    [("--receipt", "the receipt"), ("--trace", "the trace"), ("--waterfall", "the waterfall"), ("--metrics", "the metrics file")];
+
 /// A run under way, its output piped.
 pub(crate) struct Running {
     child: Child,
-    receipt: Option<PathBuf>,
+    /// What it leaves, and where.
+    files: Vec<(&'static str, PathBuf)>,
 }
 
 /// How a run of rpull ended.
@@ -63,10 +68,10 @@ impl Output {
 #[track_caller]
 pub(crate) fn start(command: &mut Command) -> Running {
     secrets::keep_in_command(command);
-    let mut arguments = command.get_args().skip_while(|argument| *argument != "--receipt");
-    let receipt = arguments.nth(1).map(PathBuf::from);
+    let named = |flag| command.get_args().skip_while(|argument| *argument != flag).nth(1).map(PathBuf::from);
+    let files = FILES.iter().filter_map(|(flag, what)| Some((*what, named(*flag)?))).collect();
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs");
-    Running { child, receipt }
+    Running { child, files }
 }
 
 /// Runs a command to its end.
@@ -75,10 +80,11 @@ pub(crate) fn run(command: &mut Command) -> Output {
     finish(start(command))
 }
 
-/// Waits for the end; kills the run, and fails, when that takes far too long, or when its output or its receipt shows a secret.
+/// Waits for the end; kills the run, and fails, when that takes far too long, or when its output or a file of it shows a
+/// secret.
 #[track_caller]
 pub(crate) fn finish(running: Running) -> Output {
-    let Running { mut child, receipt } = running;
+    let Running { mut child, files } = running;
     let drain = |pipe: Option<Box<dyn Read + Send>>| {
         let mut pipe = pipe.expect("the output is piped");
         std::thread::spawn(move || {
@@ -97,8 +103,8 @@ pub(crate) fn finish(running: Running) -> Output {
     let (stdout, stderr) = (text(stdout), text(stderr));
     secrets::assert_none_in("stdout", &stdout);
     secrets::assert_none_in("stderr", &stderr);
-    if let Some(path) = receipt.filter(|path| path.is_file()) {
-        secrets::assert_none_in("the receipt", &std::fs::read_to_string(path).expect("a receipt is text"));
+    for (what, path) in files.iter().filter(|(_, path)| path.is_file()) {
+        secrets::assert_none_in(what, &std::fs::read_to_string(path).expect("what a run leaves is text"));
     }
     let status = ended.unwrap_or_else(|| panic!("rpull did not end in {LIMIT:?}\nstdout: {stdout}\nstderr: {stderr}"));
     let signal = std::os::unix::process::ExitStatusExt::signal(&status);
