@@ -48,6 +48,9 @@ const NERDCTL_OTHER_VALUES: [&str; 11] = [
 /// And the switches among them.
 const NERDCTL_OTHER_SWITCHES: [&str; 3] = ["experimental", "kube-hide-dupe", "selinux-enabled"];
 
+/// Behind any command line of `ctr` it asks for the words that may follow: a shell does so on TAB.
+const COMPLETION: &str = "--generate-bash-completion";
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Switch,
@@ -56,6 +59,9 @@ enum Kind {
 
 /// The arguments of `rpull`, the program's global flags first. `None` when the command is another one, or cannot be told.
 pub(super) fn split(name: Name, arguments: &[OsString]) -> Option<Vec<OsString>> {
+    if arguments.last().is_some_and(|last| last == COMPLETION) {
+        return None;
+    }
     let mut ours = Vec::new();
     let mut rest = arguments.iter();
     while let Some(argument) = rest.next() {
@@ -163,6 +169,7 @@ mod tests {
             ("--unknown rpull", None),
             ("--debugg rpull", None),
             ("-nx rpull", None),
+            ("-n x rpull --generate-bash-completion", None),
             ("-n", None),
             ("-- images", None),
             ("- rpull", None),

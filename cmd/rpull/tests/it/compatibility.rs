@@ -180,6 +180,20 @@ fn progress_goes_to_stdout_without_escapes_and_its_last_line_is_done() {
 }
 
 #[test]
+fn a_closed_stdout_does_not_end_a_pull() {
+    on_each_daemon("compat-closed", |stage| {
+        let names = Names::new();
+        let image = native(&[936, 937]);
+        let reference = image.push(stage.registry(), "compat-closed", "1");
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = names.on("ctr", &stage, ["rpull", "--plain-http", &reference]);
+        assert!(command.stdout(writer).status().unwrap().success());
+        stage.assert_whole(&reference, &image);
+    });
+}
+
+#[test]
 fn debug_tells_on_stderr_and_keeps_the_progress() {
     on_each_daemon("compat-debug", |stage| {
         let names = Names::new();

@@ -162,6 +162,7 @@ fn arguments_reach_the_real_one_unchanged() {
         &["--unknown", "rpull"],
         &["help", "rpull"],
         &["obdconv", "rpull"],
+        &["rpull", "--generate-bash-completion"],
         &[],
     ] {
         for (name, variable) in [("ctr", "RPULL_CTR"), ("nerdctl", "RPULL_NERDCTL_BIN")] {
