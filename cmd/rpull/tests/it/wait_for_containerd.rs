@@ -70,6 +70,9 @@ fn a_wait_ends_with_the_usual_error_at_once_on_a_signal_or_when_nothing_is_to_be
     let output = run(&mut missing(&["0"]));
     assert!(!output.fails_with(7).contains("waiting"), "{output:#?}");
 
+    let output = run(&mut missing(&["1h", "--timeout", "300ms"]));
+    assert!(output.fails_with(1).contains("rpull: the time limit of --timeout is over before containerd at "), "{output:#?}");
+
     for (signal, code, word) in [(Signal::TERM, 143, "terminated"), (Signal::INT, 130, "interrupted")] {
         let mut child = start(&mut missing(&["1h"]));
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
