@@ -90,7 +90,6 @@ impl Args {
         }
         args.namespace = args.node.namespace(&args.namespace, &matches)?;
         args.hosts_dirs = hosts_dirs::choose(&args.hosts_dir, name, config.as_ref());
-        args.called = name;
         if name == Name::Ctr {
             args.be_ctr(nerdctl::switch(LAZY_DEFAULT, surroundings.variable(LAZY_DEFAULT).as_deref())?);
         }

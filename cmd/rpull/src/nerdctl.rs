@@ -223,7 +223,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_told_with_its_place() {
         for (text, expected) in [
-            ("debug = true\n  adress = \"/x\"\nz = 1", "/n.toml:2:3: nerdctl has no key \"adress\""),
+            ("debug = true\n  socket = \"/x\"\nz = 1", "/n.toml:2:3: nerdctl has no key \"socket\""),
             ("[grpc]\naddress = \"/x\"", "/n.toml:1:2: nerdctl has no key \"grpc\""),
             ("debug = \"yes\"", "/n.toml:1:9: invalid type: string \"yes\", expected a boolean"),
             ("namespace = \"a/b\"", "/n.toml:1:13: invalid namespace \"a/b\""),

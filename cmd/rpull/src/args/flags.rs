@@ -14,7 +14,7 @@ use clap::{
 use oci::{Namespace, Platform};
 
 use super::{Install, Nerdctl, Uninstall, images::Images, node::Node, record::Record, screen::Screen, tune, value};
-use crate::{door, exit};
+use crate::exit;
 
 /// One pull as it was asked for. Not `Debug`: it may hold a password.
 #[derive(clap::Parser)]
@@ -214,10 +214,6 @@ pub(crate) struct Args {
     /// nerdctl's ways.
     #[command(flatten)]
     pub(crate) nerdctl: Nerdctl,
-
-    /// What we are called.
-    #[arg(skip)]
-    pub(crate) called: door::Name,
 
     /// Where `hosts.toml` files are looked for, all things considered.
     #[arg(skip)]

@@ -18,8 +18,8 @@ const FLAG: &str = "--nerdctl";
 #[derive(clap::Args)]
 pub(crate) struct Nerdctl {
     /// Take nerdctl's configuration: nerdctl.toml, its hosts directories, unix:// in addresses
-    #[arg(global = true, help_heading = "nerdctl", long = "nerdctl")]
-    pub(crate) wanted: bool,
+    #[arg(global = true, help_heading = "nerdctl", long)]
+    nerdctl: bool,
 
     /// Do not verify TLS certificates, and speak HTTP to a registry that has no TLS
     #[arg(global = true, help_heading = "nerdctl", long)]
@@ -57,7 +57,6 @@ pub(super) fn switches(config: Option<&Config>) -> Vec<OsString> {
 impl Args {
     /// Takes from `config` what neither a flag nor a variable gave.
     pub(super) fn take(&mut self, config: &Config, matches: &ArgMatches) -> Result<(), Refusal> {
-        self.nerdctl.wanted = true;
         let open = |flag: &str| matches.value_source(flag) == Some(ValueSource::DefaultValue);
         if let Some(address) = config.address.as_ref().filter(|_| open("address")) {
             self.address.clone_from(address);
@@ -158,11 +157,7 @@ mod tests {
         ] {
             let args = good(file.read(name, arguments, variables));
             let expected = if counts { "toml" } else { "default" };
-            assert_eq!(
-                (args.namespace.as_str(), args.nerdctl.wanted),
-                (expected, counts),
-                "{name:?} {arguments:?} {variables:?}"
-            );
+            assert_eq!(args.namespace.as_str(), expected, "{name:?} {arguments:?} {variables:?}");
         }
         assert!(matches!(file.read(Name::Rpull, &[], &[(VARIABLE, "yes")]), Err(Refusal::Usage { .. })));
     }

@@ -167,7 +167,7 @@ mod tests {
             ("--help rpull", None),
             ("-v rpull", None),
             ("--unknown rpull", None),
-            ("--debugg rpull", None),
+            ("--debugger rpull", None),
             ("-nx rpull", None),
             ("-n x rpull --generate-bash-completion", None),
             ("-n", None),

@@ -104,7 +104,7 @@ fn every_other_command_of_nerdctl_is_the_real_ones() {
         let image = native(&[913]);
         let reference = image.push(stage.registry(), "nerdctl-real", "1");
         let good = Toml::new(&format!("address = \"unix://{}\"\nnamespace = \"nerdctl-real\"\n", address(&stage)));
-        let bad = Toml::new("adress = \"/x\"\n");
+        let bad = Toml::new("socket = \"/x\"\n");
         let call = |toml: &Toml, args: &[&str]| {
             let mut command = names.call("nerdctl");
             command.env("PATH", "/usr/bin:/bin").env("RPULL_NERDCTL_BIN", &real);
@@ -125,7 +125,7 @@ fn every_other_command_of_nerdctl_is_the_real_ones() {
 fn a_key_that_nerdctl_does_not_have_is_an_error_with_its_place() {
     let names = Names::new();
     for (text, said) in [
-        ("debug = false\n\n  adress = \"/x\"\n", "3:3: nerdctl has no key \"adress\""),
+        ("debug = false\n\n  socket = \"/x\"\n", "3:3: nerdctl has no key \"socket\""),
         ("version = 2\n[grpc]\naddress = \"/x\"\n", "1:1: nerdctl has no key \"version\""),
         ("namespace = 1\n", "1:13: invalid type: integer `1`, expected a string"),
     ] {
