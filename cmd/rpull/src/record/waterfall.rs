@@ -94,8 +94,8 @@ impl<'a> Picture<'a> {
         y = plot::lanes(&mut canvas, self.log, &self.scale, ("content", &self.content.steps, self.content.rows), y + 6.0);
         y = plot::lanes(&mut canvas, self.log, &self.scale, ("snapshots", &self.snapshots.steps, self.snapshots.rows), y);
         plot::axis(&mut canvas, &self.scale, (top, y));
-        y = legend::draw(&mut canvas, self.log, y + 34.0);
-        canvas.write(y + 8.0, out)
+        y = legend::draw(&mut canvas, self.log, y + 42.0);
+        canvas.write(y, out)
     }
 
     fn row_height(&self) -> f64 {

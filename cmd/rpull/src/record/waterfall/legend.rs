@@ -60,6 +60,10 @@ fn marks(canvas: &mut Canvas, log: &Log, y: f64) -> f64 {
     canvas.rect((at + 4.0, y - 9.0), (14.0, 10.0), sample, "");
     canvas.rect((at + 18.0, y - 10.0), (2.0, 12.0), &format!("fill=\"{INK}\""), "");
     let y = y + ROW;
+    let rows = "pull: resolve, plan, fetch and commit, prove, publish  ·  content: a layer is committed  ·  snapshots: prepared (pale), \
+                linked (dark edge), committed";
+    canvas.text((LEFT, y), rows, &said);
+    let y = y + ROW;
     let left_out = log.left_out;
     if left_out.ranges + left_out.steps > 0 {
         let text = format!(

@@ -13,7 +13,7 @@ pub(super) const RIGHT: f64 = WIDTH - 24.0;
 
 pub(super) const INK: &str = "#1f2328";
 pub(super) const SOFT: &str = "#656d76";
-pub(super) const LINE: &str = "#d8dee4";
+const LINE: &str = "#d8dee4";
 pub(super) const RED: &str = "#d1242f";
 pub(super) const ORANGE: &str = "#d4760a";
 
@@ -36,6 +36,8 @@ pub(super) fn colour(number: usize) -> String {
 /// An SVG on its way.
 #[derive(Default)]
 pub(super) struct Canvas {
+    /// Backgrounds and the lines of the scale, beneath everything else.
+    ground: String,
     body: String,
 }
 
@@ -54,8 +56,20 @@ impl Canvas {
         }
     }
 
-    pub(super) fn line(&mut self, (x1, y1): (f64, f64), (x2, y2): (f64, f64), more: &str) {
-        self.put(format_args!("<line x1=\"{x1:.2}\" y1=\"{y1:.2}\" x2=\"{x2:.2}\" y2=\"{y2:.2}\" {more}/>"));
+    /// A background.
+    pub(super) fn ground(&mut self, (x, y): (f64, f64), (width, height): (f64, f64), fill: &str) {
+        let _ = writeln!(
+            self.ground,
+            "<rect x=\"{x:.2}\" y=\"{y:.2}\" width=\"{width:.2}\" height=\"{height:.2}\" fill=\"{fill}\"/>"
+        );
+    }
+
+    /// A line on the backgrounds.
+    pub(super) fn line(&mut self, (x1, y1): (f64, f64), (x2, y2): (f64, f64)) {
+        let _ = writeln!(
+            self.ground,
+            "<line x1=\"{x1:.2}\" y1=\"{y1:.2}\" x2=\"{x2:.2}\" y2=\"{y2:.2}\" stroke=\"{LINE}\" stroke-width=\"0.8\"/>"
+        );
     }
 
     pub(super) fn text(&mut self, (x, y): (f64, f64), text: &str, more: &str) {
@@ -98,6 +112,7 @@ impl Canvas {
              viewBox=\"0 0 {WIDTH:.0} {height:.0}\" font-family=\"system-ui,-apple-system,'Segoe UI','DejaVu Sans',sans-serif\">\n\
              <rect width=\"100%\" height=\"100%\" rx=\"8\" fill=\"#fff\"/>"
         )?;
+        out.write_all(self.ground.as_bytes())?;
         out.write_all(self.body.as_bytes())?;
         out.write_all(b"</svg>\n")
     }

@@ -6,7 +6,7 @@ use progress::{Step, StepSpan, Subject};
 
 use super::{
     super::log::{End, Log, Range, micros, step_name},
-    paint::{Canvas, INK, LEFT, LINE, RED, RIGHT, SOFT, colour},
+    paint::{Canvas, INK, LEFT, RED, RIGHT, SOFT, colour},
     seconds,
 };
 use crate::render::size;
@@ -60,12 +60,12 @@ pub(super) fn axis(canvas: &mut Canvas, scale: &Scale, (top, bottom): (f64, f64)
     let step = scale.step();
     for at in (0..=scale.end / step).map(|mark| mark * step) {
         let x = scale.x(at);
-        canvas.line((x, top), (x, bottom + 4.0), &format!("stroke=\"{LINE}\" stroke-width=\"0.8\" stroke-opacity=\"0.75\""));
+        canvas.line((x, top), (x, bottom + 4.0));
         let anchor = if at == 0 { "start" } else { "middle" };
         let more = format!("font-size=\"11\" text-anchor=\"{anchor}\" fill=\"{SOFT}\"");
         canvas.text((x, bottom + 16.0), &seconds(at), &more);
     }
-    canvas.line((LEFT, bottom), (RIGHT, bottom), &format!("stroke=\"{LINE}\""));
+    canvas.line((LEFT, bottom), (RIGHT, bottom));
 }
 
 /// How fast bytes came, each range's spread evenly from its first byte to its end.
@@ -147,7 +147,7 @@ pub(super) fn connections(
             let name = if row == 0 { "connection 1".to_owned() } else { (row + 1).to_string() };
             label(canvas, &name, top(row) + height / 2.0, points);
         }
-        canvas.rect((LEFT, top(row) + 0.5), (RIGHT - LEFT, height - 1.0), "fill=\"#f3f5f8\"", "");
+        canvas.ground((LEFT, top(row) + 0.5), (RIGHT - LEFT, height - 1.0), "#f3f5f8");
     }
     for run in runs(scale, ranges) {
         draw_run(canvas, log, scale, &run, (top(run.row), height));
@@ -252,7 +252,7 @@ pub(super) fn lanes(
     #[expect(clippy::cast_precision_loss, reason = "a number of rows")]
     let (top, bottom) = (|row: usize| y + row as f64 * height, y + rows as f64 * height);
     label(canvas, name, y + (bottom - y).min(14.0) / 2.0, 12.0);
-    canvas.rect((LEFT, y), (RIGHT - LEFT, bottom - y), "fill=\"#faf7f2\"", "");
+    canvas.ground((LEFT, y), (RIGHT - LEFT, bottom - y), "#faf7f2");
     for (step, row) in steps {
         let Subject::Blob(blob) = &step.subject else { continue };
         let (from, to) = (micros(step.started), micros(step.ended));
