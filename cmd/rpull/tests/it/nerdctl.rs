@@ -1,13 +1,13 @@
 //! At home beside nerdctl: its names, its configuration file, its flags.
 
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, process::Command};
 
 use testkit::image::{Image, Layer};
 
 use crate::{
     door::Names,
     outcome,
-    stage::{Stage, chain_of, native, on_each_daemon, run, say},
+    stage::{Stage, chain_of, daemons, native, on_each_daemon, run, say},
 };
 
 /// A `nerdctl.toml`.
@@ -90,6 +90,31 @@ fn a_flag_goes_before_a_variable_and_a_variable_before_the_file() {
         run(behind.arg(&reference)).succeeds();
         assert_eq!(stage.in_namespace("nerdctl-none").images(), Vec::<String>::new());
     });
+}
+
+/// By a name that is not this machine's: only `/etc/hosts` says that it is. Without the flag or the key a registry must speak TLS.
+#[test]
+fn an_insecure_registry_is_spoken_to_over_http() {
+    let stage = Stage::shared(&daemons().pop().expect("there is a containerd"), "nerdctl-insecure");
+    let names = Names::new();
+    let image = native(&[914]);
+    let reference = image.push(stage.registry(), "nerdctl-insecure", "1").replace("127.0.0.1", "registry.example");
+    let etc = tempfile::tempdir().unwrap();
+    fs::write(etc.path().join("hosts"), "127.0.0.1 registry.example\n").unwrap();
+    let (secure, insecure) = (Toml::new("insecure_registry = false\n"), Toml::new("insecure_registry = true\n"));
+    let pull = |toml: &Toml, flags: &[&str]| {
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", "mount --bind \"$0\" /etc && exec \"$@\""]).arg(etc.path());
+        command.arg(names.path("nerdctl")).args(["--host", &address(&stage), "-n", "nerdctl-insecure"]).args(flags);
+        command.args(["rpull", &reference]).env_clear().env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin");
+        run(command.env("NERDCTL_TOML", toml.path()))
+    };
+    let output = pull(&secure, &[]);
+    assert!(output.fails_with(5).contains("registry.example"), "{output:#?}");
+    pull(&insecure, &["--insecure-registry=false"]).fails_with(5);
+    pull(&secure, &["--insecure-registry"]).succeeds();
+    stage.assert_whole(&reference, &image);
+    pull(&insecure, &[]).succeeds();
 }
 
 /// With a real nerdctl in `UPSTREAM_NERDCTL`: its own commands, and a file that it takes or refuses as we do.
