@@ -4,8 +4,10 @@
 //! A [`Screen`] is what the run talks to. It hands everything to a thread of its own, which draws: a terminal that is stopped, or a
 //! pipe that nobody reads, never holds up a transfer.
 
+mod bar;
 mod board;
 mod figures;
+mod frame;
 mod json;
 mod plain;
 mod quiet;
@@ -25,6 +27,7 @@ use progress::{Event, Progress};
 use tokio::time::Instant;
 
 use crate::{failure::Failure, report};
+use bar::Bar;
 use json::Json;
 use plain::Plain;
 use quiet::Quiet;
@@ -123,7 +126,8 @@ impl Screen {
             let _ = sender.send(Told::Event { image: image.cloned(), event: event.clone() });
         });
         let mut drawing: Box<dyn Draw> = match kind {
-            Kind::Bar | Kind::Plain => Box::new(Plain::new(several, progress.clone())),
+            Kind::Bar => Box::new(Bar::new(several, progress.clone(), bar::terminal)),
+            Kind::Plain => Box::new(Plain::new(several, progress.clone())),
             Kind::Json => Box::new(Json::new(progress.clone())),
             Kind::Quiet => Box::new(Quiet { says_done: true }),
             Kind::None => Box::new(Quiet { says_done: false }),

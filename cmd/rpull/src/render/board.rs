@@ -10,6 +10,8 @@ use progress::{Event, Written};
 pub(super) struct Board {
     images: BTreeMap<Option<Arc<str>>, Image>,
     blobs: BTreeMap<Digest, Blob>,
+    /// In the order in which they set out.
+    under_way: Vec<Digest>,
     /// Why something had to be tried again, the last time.
     trouble: Option<String>,
 }
@@ -20,7 +22,7 @@ pub(super) struct Image {
     /// Its layers.
     pub(super) layers: usize,
     /// Those that are committed.
-    pub(super) committed: usize,
+    committed: usize,
     /// What the plan wants to fetch of it.
     blobs: Vec<Digest>,
 }
@@ -30,6 +32,13 @@ pub(super) struct Image {
 struct Blob {
     size: u64,
     state: State,
+}
+
+/// A blob on its way.
+pub(super) struct Fetching {
+    pub(super) digest: Digest,
+    pub(super) done: u64,
+    pub(super) size: u64,
 }
 
 #[derive(Clone)]
@@ -63,8 +72,11 @@ impl Board {
             }
             Event::FetchStarted { blob, size, written, .. } => {
                 self.blobs.insert(*blob, Blob { size: *size, state: State::Fetching(written.clone()) });
+                self.under_way.retain(|other| other != blob);
+                self.under_way.push(*blob);
             }
             Event::FetchFinished { blob } => {
+                self.under_way.retain(|other| other != blob);
                 if let Some(blob) = self.blobs.get_mut(blob) {
                     blob.state = State::Fetched;
                 }
@@ -110,6 +122,20 @@ impl Board {
         self.blobs.values().fold((0, 0), |(done, total), blob| (done + blob.done(), total + blob.size))
     }
 
+    /// Blobs on their way, those first that set out first.
+    pub(super) fn fetching(&self) -> Vec<Fetching> {
+        let fetching = self.under_way.iter().filter_map(|digest| {
+            let blob = self.blobs.get(digest).filter(|blob| matches!(blob.state, State::Fetching(_)))?;
+            Some(Fetching { digest: *digest, done: blob.done(), size: blob.size })
+        });
+        fetching.collect()
+    }
+
+    /// Layers that are committed and layers there will be, of all images.
+    pub(super) fn layers(&self) -> (usize, usize) {
+        self.images.values().fold((0, 0), |(committed, layers), image| (committed + image.committed, layers + image.layers))
+    }
+
     /// Each image whose plan stands, with its bytes; a blob that several have counts for each.
     pub(super) fn images(&self) -> impl Iterator<Item = (&str, u64, u64)> {
         self.images.iter().filter_map(|(name, image)| {
@@ -119,7 +145,12 @@ impl Board {
         })
     }
 
-    /// Why something had to be tried again since this was asked last.
+    /// Why something had to be tried again, the last time.
+    pub(super) fn trouble(&self) -> Option<&str> {
+        self.trouble.as_deref()
+    }
+
+    /// The same, once.
     pub(super) fn take_trouble(&mut self) -> Option<String> {
         self.trouble.take()
     }

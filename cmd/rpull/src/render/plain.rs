@@ -15,41 +15,22 @@ use crate::report::one_line;
 /// Time between two lines that sum up.
 const BEAT: Duration = Duration::from_secs(5);
 
-/// Draws a pull as lines. Of several images each line names the one it is about.
+/// Draws a pull as lines.
 pub(super) struct Plain {
-    several: bool,
+    naming: Naming,
     board: Board,
     gauge: Gauge,
 }
 
+/// Lines, each with the name of the image it is about where there are several.
+#[derive(Clone, Copy)]
+pub(super) struct Naming {
+    pub(super) several: bool,
+}
+
 impl Plain {
     pub(super) fn new(several: bool, progress: Progress) -> Self {
-        Self { several, board: Board::default(), gauge: Gauge::new(progress) }
-    }
-
-    fn event(&mut self, image: Option<&Arc<str>>, event: &Event, streams: &mut Streams<'_>) {
-        self.board.hear(image, event);
-        let text = match event {
-            Event::Resolved { reference, target } => return streams.line(&format!("{reference}: {target}")),
-            Event::Planned { layers, to_fetch } => {
-                let bytes = to_fetch.iter().map(|(_, bytes)| bytes).sum();
-                format!("{}, {} to fetch", count(*layers, "layer"), size(bytes))
-            }
-            Event::Waiting { blob, whom } => format!("{}: waiting for {}", blob.short(), one_line(whom)),
-            Event::MirrorLeft { blob, host, cause } => {
-                format!("{}: {} is left for the next host: {}", blob.short(), one_line(host), one_line(cause))
-            }
-            Event::LayerCommitted { index, blob } => {
-                let how = match self.board.fetched(*blob) {
-                    Some(bytes) => format!("{} fetched", size(bytes)),
-                    None => "was here".to_owned(),
-                };
-                format!("layer {}/{} {}: {how}", index + 1, self.board.image(image).map_or(0, |image| image.layers), blob.short())
-            }
-            Event::Warning { text } => return streams.warning(&of_image(self.several, image, text)),
-            _ => return,
-        };
-        streams.line(&of_image(self.several, image, &text));
+        Self { naming: Naming { several }, board: Board::default(), gauge: Gauge::new(progress) }
     }
 }
 
@@ -60,9 +41,19 @@ impl Draw for Plain {
 
     fn hear(&mut self, _now: Duration, told: Told, streams: &mut Streams<'_>) {
         match told {
-            Told::Event { image, event } => self.event(image.as_ref(), &event, streams),
+            Told::Event { image, event } => {
+                self.board.hear(image.as_ref(), &event);
+                match &event {
+                    Event::Warning { text } => streams.warning(&self.naming.of(image.as_ref(), text)),
+                    event => {
+                        if let Some(line) = self.naming.line(&self.board, image.as_ref(), event) {
+                            streams.line(&line);
+                        }
+                    }
+                }
+            }
             Told::Line(text) => streams.line(&text),
-            Told::Pulled { image, .. } if self.several => streams.line(&format!("{image}: pulled")),
+            Told::Pulled { image, .. } if self.naming.several => streams.line(&format!("{image}: pulled")),
             Told::Pulled { .. } | Told::Closed => {}
             Told::Failed { image, failure } => {
                 if let Some(image) = &image {
@@ -72,8 +63,8 @@ impl Draw for Plain {
             }
             Told::Ended(Err(failure)) => streams.failure(&failure),
             Told::Ended(Ok(summary)) => {
-                if self.several {
-                    streams.line(&sum(&summary));
+                if self.naming.several {
+                    streams.line(&self.naming.sum(&summary));
                 }
                 streams.line("done");
             }
@@ -84,7 +75,11 @@ impl Draw for Plain {
         let figures = self.gauge.read(now, &self.board);
         let trouble = self.board.take_trouble();
         if figures.done < figures.total {
-            streams.line(&so_far(&figures));
+            let mut parts = amounts(&figures);
+            if let Some(bytes) = parts.first_mut() {
+                *bytes = format!("{bytes} ({} %)", figures.percent());
+            }
+            streams.line(&parts.join(", "));
         }
         if let Some(cause) = trouble {
             streams.line(&format!("trying again: {}", one_line(&cause)));
@@ -92,29 +87,58 @@ impl Draw for Plain {
     }
 }
 
-/// `1.2 GiB of 4.5 GiB (27 %), 512.0 MiB/s, 6s left, 32 connections, 2 retries`
-pub(super) fn so_far(figures: &Figures) -> String {
-    let Figures { done, total, connections, retries, rate, left } = figures;
-    let counted = |number: u64, noun| (number > 0).then(|| count(usize::try_from(number).unwrap_or(usize::MAX), noun));
-    let parts = [
-        Some(format!("{} of {} ({} %)", size(*done), size(*total), figures.percent())),
-        Some(format!("{}/s", size(*rate))),
-        left.map(|left| format!("{} left", span(left))),
-        counted(*connections, "connection"),
-        counted(*retries, "retry"),
-    ];
-    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
-}
+impl Naming {
+    /// `IMAGE: TEXT` where there are several.
+    pub(super) fn of(self, image: Option<&Arc<str>>, text: &str) -> String {
+        match image {
+            Some(image) if self.several => format!("{image}: {text}"),
+            _ => text.to_owned(),
+        }
+    }
 
-/// `IMAGE: TEXT` where there are several.
-fn of_image(several: bool, image: Option<&Arc<str>>, text: &str) -> String {
-    match image {
-        Some(image) if several => format!("{image}: {text}"),
-        _ => text.to_owned(),
+    /// What is worth a line of its own, warnings apart.
+    pub(super) fn line(self, board: &Board, image: Option<&Arc<str>>, event: &Event) -> Option<String> {
+        let text = match event {
+            Event::Resolved { reference, target } => return Some(format!("{reference}: {target}")),
+            Event::Planned { layers, to_fetch } => {
+                let bytes = to_fetch.iter().map(|(_, bytes)| bytes).sum();
+                format!("{}, {} to fetch", count(*layers, "layer"), size(bytes))
+            }
+            Event::Waiting { blob, whom } => format!("{}: waiting for {}", blob.short(), one_line(whom)),
+            Event::MirrorLeft { blob, host, cause } => {
+                format!("{}: {} is left for the next host: {}", blob.short(), one_line(host), one_line(cause))
+            }
+            Event::LayerCommitted { index, blob } => {
+                let how = match board.fetched(*blob) {
+                    Some(bytes) => format!("{} fetched", size(bytes)),
+                    None => "was here".to_owned(),
+                };
+                let layers = board.image(image).map_or(0, |image| image.layers);
+                format!("layer {}/{layers} {}: {how}", index + 1, blob.short())
+            }
+            _ => return None,
+        };
+        Some(self.of(image, &text))
+    }
+
+    /// `3 images, 1.2 GiB fetched`
+    pub(super) fn sum(self, summary: &Summary) -> String {
+        let fetched = format!("{} fetched", size(summary.fetched));
+        if self.several { format!("{}, {fetched}", count(summary.images, "image")) } else { fetched }
     }
 }
 
-/// `3 images, 1.2 GiB fetched`
-fn sum(summary: &Summary) -> String {
-    format!("{}, {} fetched", count(summary.images, "image"), size(summary.fetched))
+/// `1.2 GiB of 4.5 GiB`, `512.0 MiB/s`, `6s left`, `32 connections`, `2 retries`, as far as there are any.
+pub(super) fn amounts(figures: &Figures) -> Vec<String> {
+    let Figures { done, total, connections, retries, rate, left } = figures;
+    let counted = |number: u64, noun| (number > 0).then(|| count(usize::try_from(number).unwrap_or(usize::MAX), noun));
+    let more = done < total;
+    let parts = [
+        Some(format!("{} of {}", size(*done), size(*total))),
+        more.then(|| format!("{}/s", size(*rate))),
+        left.filter(|_| more).map(|left| format!("{} left", span(left))),
+        counted(*connections, "connection"),
+        counted(*retries, "retry"),
+    ];
+    parts.into_iter().flatten().collect()
 }

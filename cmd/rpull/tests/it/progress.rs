@@ -1,6 +1,7 @@
 //! `--progress` and `-q`, as a terminal, a file and a program see them.
 
 mod json;
+mod terminal;
 
 use std::{
     io::{Read as _, Write as _},
@@ -32,6 +33,11 @@ impl Slow {
         let image = Image::new(vec![layer(seed), layer(seed + 1)]);
         let server = Server::builder().image("1", &image).rate(rate).start();
         Self { image, server }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "one decimal is shown")]
+    fn mebibytes(&self) -> f64 {
+        crate::stage::size_of(&self.image) as f64 / f64::from(1 << 20)
     }
 
     fn reference(&self) -> String {
