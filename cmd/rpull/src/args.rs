@@ -6,6 +6,7 @@ mod images;
 mod install;
 mod nerdctl;
 mod node;
+mod plan;
 mod record;
 mod refusal;
 mod screen;
@@ -34,6 +35,7 @@ pub(crate) use self::{
     flags::{Args, Command, Store, Verify},
     install::{Install, Uninstall},
     nerdctl::Nerdctl,
+    plan::Form,
     record::Record,
     refusal::Refusal,
     tune::Tuned,
@@ -200,6 +202,7 @@ impl Args {
         self.node.check()?;
         self.screen.check()?;
         self.record.check(self.receipt.as_ref())?;
+        self.dry_run.check(self.screen.kind(false, false), self.receipt.is_some())?;
         if self.lazy && self.download_blobs {
             return Err(Refusal::usage("--lazy and --download-blobs contradict each other", "leave one of them out"));
         }

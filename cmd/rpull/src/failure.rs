@@ -32,7 +32,7 @@ impl Failure {
     }
 
     pub(crate) fn leaving(mut self, what: &str) -> Self {
-        self.message = format!("{}; unfinished snapshots may be left: {what}", self.message);
+        self.message = format!("{}; what it made may be left: {what}", self.message);
         self
     }
 }

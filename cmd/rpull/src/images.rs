@@ -54,6 +54,11 @@ impl Wanted {
         Ok(Self { references, refused, several })
     }
 
+    /// The images, and what is wrong with lines of the list.
+    pub(crate) fn into_parts(self) -> (Vec<Reference>, Vec<Failure>) {
+        (self.references, self.refused.into_iter().map(|refused| refused.failure).collect())
+    }
+
     fn count(&self) -> usize {
         self.references.len() + self.refused.len()
     }

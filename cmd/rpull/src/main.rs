@@ -5,6 +5,7 @@
 mod args;
 mod connect;
 mod door;
+mod dry_run;
 mod exit;
 mod failure;
 mod hosts_dirs;
@@ -41,7 +42,10 @@ fn main() -> process::ExitCode {
                 report::warning(&mut io::stderr(), warning);
             }
             match &args.command {
-                None => run::run(&args),
+                None => match args.dry_run.form(args.screen.kind(false, false)) {
+                    None => run::run(&args),
+                    Some(form) => dry_run::run(&args, form),
+                },
                 Some(Command::Verify(verify)) => verify::run(&args, verify),
                 Some(Command::Install(install)) => install::install(install),
                 Some(Command::Uninstall(uninstall)) => install::uninstall(uninstall),

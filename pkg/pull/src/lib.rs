@@ -9,9 +9,11 @@ mod cri;
 mod documents;
 mod error;
 mod inventory;
+mod look;
 mod options;
 pub mod overlaybd;
 mod plan;
+mod planned;
 mod probe;
 mod proof;
 mod publish;
@@ -30,8 +32,10 @@ pub use blobs::Source;
 pub use cri::Cri;
 pub use error::{Cause, Error};
 pub use options::Options;
+pub use planned::{Planned, PlannedAction, PlannedLayer};
 pub use receipt::{Bytes, Came, Incidents, LayerReceipt, Proof, Receipt, StoreUse, Times};
 pub use run::Puller;
+pub use space::Room;
 pub use verify::{Damage, Part, Place, Report};
 
 /// Runs what waits for the disk off the async threads.

@@ -197,7 +197,7 @@ fn without_content(
 ) -> Decision {
     let first = sources.bring(position, layer);
     if first != position {
-        return (Action::Attach, Origin::Layer(first), format!("it is the same blob as layer {first}"));
+        return (Action::Attach, Origin::Layer(first), format!("it is the same blob as layer {}", first + 1));
     }
     let why = match (&here.snapshot, content) {
         (Snapshot::Committed { file: Some(State::Unproved), .. }, Content::Absent) if kind.links() => {

@@ -39,13 +39,15 @@ use crate::{
 #[derive(Clone)]
 pub struct Puller {
     pub(crate) session: Session,
-    registry: Registry,
-    engine: Engine,
+    pub(crate) registry: Registry,
+    pub(crate) engine: Engine,
     pub(crate) options: Arc<Options>,
     pub(crate) progress: Progress,
-    scratch: Scratch,
+    pub(crate) scratch: Scratch,
     pub(crate) probe: Probe,
     pub(crate) publishing: Arc<AtomicBool>,
+    /// It only looks: nothing that it made is worth a lease.
+    pub(crate) looks: Arc<AtomicBool>,
     turns: Turns,
 }
 
@@ -74,7 +76,18 @@ impl Puller {
     ) -> Self {
         let scratch = Scratch::new(session.clone(), options.snapshotter.clone());
         let probe = Probe::new(session.clone(), scratch.clone(), options.snapshotter.clone());
-        Self { session, registry, engine, options, progress, scratch, probe, publishing: Arc::default(), turns }
+        Self {
+            session,
+            registry,
+            engine,
+            options,
+            progress,
+            scratch,
+            probe,
+            publishing: Arc::default(),
+            looks: Arc::default(),
+            turns,
+        }
     }
 
     /// Pulls one image, whole or not at all: the receipt is only made after everything was asked again and found right.
@@ -94,8 +107,8 @@ impl Puller {
     async fn to_its_end(&self, pull: impl Future<Output = Result<Receipt, Error>>) -> Result<Receipt, Error> {
         let outcome = pull.await;
         if outcome.is_err() {
-            for key in self.abandon().await {
-                self.progress.emit(&Event::Warning { text: format!("unfinished snapshot {key} could not be removed") });
+            for left in self.abandon().await {
+                self.progress.emit(&Event::Warning { text: format!("unfinished {left} could not be removed") });
             }
         }
         outcome
@@ -115,11 +128,17 @@ impl Puller {
         self.publishing.load(Ordering::Relaxed)
     }
 
-    /// Removes every active snapshot, probe and ingest of ours. Names the snapshots that could not be removed.
+    /// Removes every active snapshot, probe and ingest of ours, after a look also its lease. Names what could not be removed.
     pub async fn abandon(&self) -> Vec<String> {
         // Snapshots first: one that is still active keeps a lease alive that holds nothing else.
         let left = self.scratch.clear().await;
+        let mut left: Vec<_> = left.into_iter().map(|key| format!("snapshot {key}")).collect();
         self.abort_ingests().await;
+        if self.looks.load(Ordering::Relaxed)
+            && let Err(error) = self.session.release_lease().await
+        {
+            left.push(format!("its lease ({error})"));
+        }
         left
     }
 

@@ -11,7 +11,7 @@ use std::{
 };
 
 use containerd::Session;
-use tokio::sync::RwLock;
+use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 
 use crate::Error;
 
@@ -38,11 +38,15 @@ impl Scratch {
     ) -> Result<T, Error> {
         let held = Arc::clone(&self.calls).read_owned().await;
         self.keys().insert(key.to_owned());
-        let task = tokio::spawn(async move {
-            let _held = held;
-            call.await
-        });
-        Ok(task.await??)
+        run(held, call).await
+    }
+
+    /// Runs `call`, which makes something else that is cleared away after [`Scratch::clear`], likewise to its end.
+    pub(crate) async fn to_its_end<T: Send + 'static>(
+        &self,
+        call: impl Future<Output = Result<T, containerd::Error>> + Send + 'static,
+    ) -> Result<T, Error> {
+        run(Arc::clone(&self.calls).read_owned().await, call).await
     }
 
     /// `key` became a committed snapshot and is no longer ours to remove.
@@ -74,4 +78,16 @@ impl Scratch {
     fn keys(&self) -> std::sync::MutexGuard<'_, BTreeSet<String>> {
         self.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// On a task of its own, which nobody drops.
+async fn run<T: Send + 'static>(
+    held: OwnedRwLockReadGuard<()>,
+    call: impl Future<Output = Result<T, containerd::Error>> + Send + 'static,
+) -> Result<T, Error> {
+    let task = tokio::spawn(async move {
+        let _held = held;
+        call.await
+    });
+    Ok(task.await??)
 }

@@ -10,6 +10,7 @@ use std::{
 
 use containerd::{Mode, Store};
 use oci::{Descriptor, Layer};
+use serde::Serialize;
 
 use crate::{
     Error,
@@ -19,6 +20,31 @@ use crate::{
 
 /// Stays free beside the blobs: for journals, the database of containerd and what the snapshotter writes for each layer.
 const RESERVE: u64 = 16 << 20;
+
+/// What a filesystem has to hold.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Room {
+    /// A directory on it.
+    pub dir: PathBuf,
+    /// Bytes still to be written, with a reserve.
+    pub needed: u64,
+    /// Bytes free.
+    pub free: u64,
+    /// Is it the spool's?
+    #[serde(skip)]
+    in_spool: bool,
+}
+
+impl Room {
+    /// Is it too small?
+    pub fn is_short(&self) -> bool {
+        self.needed > self.free
+    }
+
+    pub(crate) fn shortage(&self) -> Error {
+        Error::NoSpace { dir: self.dir.clone(), in_spool: self.in_spool, needed: self.needed, free: self.free }
+    }
+}
 
 /// Bytes that will be written below a directory.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -41,6 +67,20 @@ pub(crate) fn check(
     fetches: &[Descriptor],
     snapshots: Option<&Path>,
 ) -> Result<(), Error> {
+    match rooms(store, layers, plan, fetches, snapshots)?.iter().find(|room| room.is_short()) {
+        None => Ok(()),
+        Some(room) => Err(room.shortage()),
+    }
+}
+
+/// Every filesystem that is to be written to; where nothing is written, the spool's. Blocking, with the arguments of [`check`].
+pub(crate) fn rooms(
+    store: &Store,
+    layers: &[Layer],
+    plan: &Plan,
+    fetches: &[Descriptor],
+    snapshots: Option<&Path>,
+) -> Result<Vec<Room>, Error> {
     let spool = store.spool();
     let mut in_spool = fetches.iter().map(|blob| spool.needed(blob)).collect::<Result<Vec<_>, _>>()?;
     let mut demands = Vec::new();
@@ -61,10 +101,13 @@ pub(crate) fn check(
     {
         demands.push(copies);
     }
-    match shortage(demands) {
-        None => Ok(()),
-        Some(Demand { dir, free, needed, .. }) => Err(Error::NoSpace { in_spool: dir == spool.path(), dir, needed, free }),
+    let idle = demand(spool.path(), 0);
+    let mut demands = filesystems(demands);
+    if demands.is_empty() {
+        demands.extend(idle);
     }
+    let room = |Demand { dir, free, needed, .. }| Room { in_spool: dir == spool.path(), dir, needed, free };
+    Ok(demands.into_iter().map(room).collect())
 }
 
 /// Bytes of the `overlaybd.commit` files that are still to be made.
@@ -82,8 +125,8 @@ fn demand(dir: &Path, needed: u64) -> Option<Demand> {
     Some(Demand { dir: dir.to_owned(), device, free: filesystem.f_bavail.saturating_mul(filesystem.f_frsize), needed })
 }
 
-/// The first filesystem on which all demands together, and the reserve, do not fit. Named by the last directory that asks for it.
-fn shortage(demands: Vec<Demand>) -> Option<Demand> {
+/// All demands on each filesystem together, and the reserve. Named by the last directory that asks for it.
+fn filesystems(demands: Vec<Demand>) -> Vec<Demand> {
     let mut filesystems: Vec<Demand> = Vec::new();
     for demand in demands.into_iter().filter(|demand| demand.needed > 0) {
         match filesystems.iter_mut().find(|known| known.device == demand.device) {
@@ -92,7 +135,7 @@ fn shortage(demands: Vec<Demand>) -> Option<Demand> {
         }
     }
     let reserved = |demand: Demand| Demand { needed: demand.needed.saturating_add(RESERVE), ..demand };
-    filesystems.into_iter().map(reserved).find(|demand| demand.needed > demand.free)
+    filesystems.into_iter().map(reserved).collect()
 }
 
 #[cfg(test)]
@@ -103,7 +146,8 @@ mod tests {
 
     fn short(demands: &[(&str, u64, u64, u64)]) -> Option<(String, u64, u64)> {
         let demand = |&(dir, device, free, needed): &(&str, u64, u64, u64)| Demand { dir: dir.into(), device, free, needed };
-        shortage(demands.iter().map(demand).collect()).map(|short| (short.dir.display().to_string(), short.needed, short.free))
+        let short = filesystems(demands.iter().map(demand).collect()).into_iter().find(|demand| demand.needed > demand.free);
+        short.map(|short| (short.dir.display().to_string(), short.needed, short.free))
     }
 
     #[test]

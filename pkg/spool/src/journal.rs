@@ -42,6 +42,15 @@ pub(crate) struct Pieces {
 /// CRC-32C of finished pieces, by index.
 pub(crate) type Records = BTreeMap<u32, u32>;
 
+/// What stands in a journal.
+pub(crate) struct Written {
+    /// Inode of the journal itself.
+    inode: u64,
+    pub(crate) records: Records,
+    /// Length up to the last whole record.
+    valid: u64,
+}
+
 /// The open journal of one inode.
 #[derive(Debug)]
 pub(crate) struct Journal {
@@ -84,8 +93,19 @@ impl Journal {
         blob: &Descriptor,
         data: &Metadata,
     ) -> io::Result<Option<(Self, Records)>> {
-        let name = key.journal();
-        let Some(reader) = directory.open_regular(&name)? else { return Ok(None) };
+        let Some(Written { inode, records, valid }) = Self::read(directory, key, blob, data)? else { return Ok(None) };
+        let file = directory.open_file(&key.journal(), OFlags::RDWR | OFlags::APPEND)?;
+        if file.metadata()?.ino() != inode {
+            return Ok(None);
+        }
+        // A torn record at the end would put every later one out of step.
+        file.set_len(valid)?;
+        Ok(Some((Self::at(file, &header(blob.digest, blob.size(), data.ino()), valid), records)))
+    }
+
+    /// The same, and only reads.
+    pub(crate) fn read(directory: &Directory, key: &Key, blob: &Descriptor, data: &Metadata) -> io::Result<Option<Written>> {
+        let Some(reader) = directory.open_regular(&key.journal())? else { return Ok(None) };
         let metadata = reader.metadata()?;
         if !is_ours(&metadata) || metadata.nlink() != 1 || metadata.len() > LIMIT || metadata.mode() & 0o200 == 0 {
             return Ok(None);
@@ -93,14 +113,8 @@ impl Journal {
         let mut bytes = Vec::new();
         reader.take(LIMIT).read_to_end(&mut bytes)?;
         let header = header(blob.digest, blob.size(), data.ino());
-        let Some((records, valid)) = decode(&bytes, &header, Pieces::of(blob.size())) else { return Ok(None) };
-        let file = directory.open_file(&name, OFlags::RDWR | OFlags::APPEND)?;
-        if file.metadata()?.ino() != metadata.ino() {
-            return Ok(None);
-        }
-        // A torn record at the end would put every later one out of step.
-        file.set_len(valid)?;
-        Ok(Some((Self::at(file, &header, valid), records)))
+        let decoded = decode(&bytes, &header, Pieces::of(blob.size()));
+        Ok(decoded.map(|(records, valid)| Written { inode: metadata.ino(), records, valid }))
     }
 
     fn at(file: File, header: &[u8], len: u64) -> Self {

@@ -11,8 +11,9 @@ use rustix::{
 use crate::{
     Error,
     core::{CHUNK, Core, Found, Prefix, read_range},
-    directory::is_ours,
+    directory::{Directory, is_ours},
     journal::{Journal, Pieces, Records},
+    key::Key,
     ledger::Ledger,
     lock::Lock,
 };
@@ -103,6 +104,22 @@ fn found(lock: &Lock, blob: &Descriptor) -> io::Result<Option<Found>> {
     Ok(Some(Found { read, write: Some((write, journal)), ledger, prefix, resumed }))
 }
 
+/// Bytes that an earlier run, or one at work now, says are there. Nothing is checked, locked or written.
+pub(crate) fn recorded(directory: &Directory, key: &Key, blob: &Descriptor) -> io::Result<u64> {
+    let Some(read) = directory.open_regular(key.data())? else { return Ok(0) };
+    let metadata = read.metadata()?;
+    if !is_ours(&metadata) || metadata.len() != blob.size() {
+        return Ok(0);
+    }
+    if metadata.mode() & 0o7777 == PROVED {
+        return Ok(blob.size());
+    }
+    let pieces = Pieces::of(blob.size());
+    let written = Journal::read(directory, key, blob, &metadata)?;
+    let records = written.map(|written| written.records).unwrap_or_default();
+    Ok(records.keys().filter_map(|index| pieces.range(*index)).map(oci::ByteRange::len).sum())
+}
+
 /// A file that was proved before its process ended: hashed again, and only read. It may have other names by now.
 fn whole(read: File, blob: &Descriptor) -> Option<Found> {
     let all = oci::ByteRange::new(0, blob.size())?;
@@ -162,7 +179,6 @@ mod tests {
     use oci::MediaType;
 
     use super::*;
-    use crate::{directory::Directory, key::Key};
 
     /// Safety 1: the names are taken away first, and were one to come back in between, what it names is left alone.
     #[test]

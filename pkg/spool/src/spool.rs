@@ -14,7 +14,7 @@ use std::{
 use oci::{Descriptor, Digest, Namespace};
 use rustix::fs::OFlags;
 
-use crate::{Entry, Error, directory::Directory, key::Key, lock::Lock};
+use crate::{Entry, Error, directory::Directory, key::Key, lock::Lock, resume};
 
 /// Waiting for another process's entry begins with this pause and doubles it up to the other.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
@@ -169,6 +169,13 @@ impl Spool {
     pub fn needed(&self, blob: &Descriptor) -> Result<u64, Error> {
         let key = Key::new(self.namespace.as_ref(), blob.digest);
         Ok(blob.size().saturating_sub(self.directory.allocated(key.data())?))
+    }
+
+    /// Bytes of the blob that an earlier run left here, as far as its journal says so: for a plan, not to be relied on. Blocking.
+    pub fn recorded(&self, blob: &Descriptor) -> Result<u64, Error> {
+        let key = Key::new(self.namespace.as_ref(), blob.digest);
+        resume::recorded(&self.directory, &key, blob)
+            .map_err(|error| Error::io("read", self.directory.path_of(key.data()), error))
     }
 
     /// Removes the directory if nothing is in it and no other rpull has it open: after a finished pull nothing of us stays.

@@ -13,7 +13,7 @@ use clap::{
 };
 use oci::{Namespace, Platform};
 
-use super::{Install, Nerdctl, Uninstall, images::Images, node::Node, record::Record, screen::Screen, tune, value};
+use super::{Install, Nerdctl, Uninstall, images::Images, node::Node, plan::DryRun, record::Record, screen::Screen, tune, value};
 use crate::exit;
 
 /// One pull as it was asked for. Not `Debug`: it may hold a password.
@@ -180,6 +180,9 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     pub(crate) images: Images,
+
+    #[command(flatten)]
+    pub(crate) dry_run: DryRun,
 
     #[command(flatten)]
     pub(crate) screen: Screen,

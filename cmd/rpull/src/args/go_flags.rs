@@ -93,7 +93,7 @@ enum Kind {
     Switch,
     /// Takes the next word.
     Value,
-    /// `--help`, `--version`.
+    /// `--help`, `--version`, `--dry-run`.
     Other,
 }
 
@@ -124,6 +124,8 @@ fn find<'a>(command: &'a Command, word: &str) -> Option<(&'a str, Kind)> {
     let arg = command.get_arguments().find(called)?;
     let kind = match arg.get_action() {
         ArgAction::SetTrue => Kind::Switch,
+        // A switch that may say more behind `=`.
+        ArgAction::Set if arg.is_require_equals_set() => Kind::Other,
         ArgAction::Set | ArgAction::Append => Kind::Value,
         _ => Kind::Other,
     };

@@ -9,6 +9,7 @@ mod credentials;
 mod cri;
 mod deployed;
 mod door;
+mod dry_run;
 mod gated;
 mod held;
 mod install;

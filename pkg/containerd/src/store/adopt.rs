@@ -6,7 +6,10 @@
 use oci::Descriptor;
 use tonic::Code;
 
-use super::{How, Notice, Store, rotten::Found};
+use super::{
+    How, Notice, Store,
+    rotten::{self, Found},
+};
 use crate::{
     Committed, Error, Labels,
     content::random_ref,
@@ -21,6 +24,13 @@ impl Store {
             return Ok(Some(committed));
         }
         self.adopt_foreign(blob, labels).await
+    }
+
+    /// Has another namespace a file of this blob's size under its digest, that [`Store::adopt`] would hash and take? To be asked only
+    /// of blobs this namespace does not hold. Nothing is hashed or taken here. Blocking.
+    pub fn is_elsewhere(&self, blob: &Descriptor) -> bool {
+        let file = self.file(blob.digest).filter(|_| !self.isolated);
+        file.is_some_and(|file| rotten::length(&file) == Some(blob.size()))
     }
 
     /// What [`Store::adopt`] does for a blob this namespace does not hold.

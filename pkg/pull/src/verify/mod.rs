@@ -10,11 +10,10 @@ mod layers;
 mod mend;
 mod report;
 
-use std::{error::Error as _, time::Duration};
+use std::error::Error as _;
 
 use containerd::{ImageRecord, Store};
-use oci::{Digest, Reference};
-use progress::Event;
+use oci::Reference;
 use registry::Repository;
 use transfer::Engine;
 
@@ -26,9 +25,6 @@ pub use report::{Damage, Part, Place, Report};
 use crate::{Error, Options, Puller, blocking, overlaybd};
 use layers::Look;
 
-/// Life of the lease of a look, which is renewed: a look that is killed holds what it saw for no longer.
-const LOOK_LEASE: Duration = Duration::from_secs(60 * 60);
-
 impl Puller {
     /// Looks at an image that is here, and tells of each part when it is known. `deep` also unpacks compressed layers. As with
     /// [`Puller::pull`] the future may be dropped at any time.
@@ -36,30 +32,8 @@ impl Puller {
     /// # Errors
     /// [`Error::NoImage`], and whatever keeps the image from being looked at. Damage is no error.
     pub async fn verify(&self, reference: &Reference, deep: bool, tell: &mut (dyn FnMut(&Part) + Send)) -> Result<Report, Error> {
-        let outcome = Box::pin(self.verify_under_lease(reference, deep, tell)).await;
-        // Success or not, nothing here is worth a lease.
-        for key in self.abandon().await {
-            self.progress.emit(&Event::Warning { text: format!("snapshot {key}, made to look, could not be removed") });
-        }
-        if let Err(error) = self.session.release_lease().await {
-            self.progress.emit(&Event::Warning { text: format!("the lease of this look could not be deleted: {error}") });
-        }
-        outcome
-    }
-
-    async fn verify_under_lease(
-        &self,
-        reference: &Reference,
-        deep: bool,
-        tell: &mut (dyn FnMut(&Part) + Send),
-    ) -> Result<Report, Error> {
         self.session.stat(&self.options.snapshotter, "").await?;
         let record = self.record(reference).await?;
-        // A garbage collector takes a View that no lease holds. Of a name that is no manifest's: what a failed pull left under its
-        // lease is not ours to take over, nor to give up.
-        self.session
-            .lease(self.options.lease_expiry.min(LOOK_LEASE), Digest::of(format!("verify {reference}").as_bytes()))
-            .await?;
         let look = async {
             let store = self.session.open_store(self.options.store, self.options.spool_dir.as_deref()).await?;
             let Documents { mut parts, image, .. } = self.reader(&store, None).read(&record).await?;
@@ -73,10 +47,7 @@ impl Puller {
             blocking(move || Ok(spool.remove_if_empty()?)).await?;
             Ok(Report { reference: reference.name().to_owned(), parts, layers_known })
         };
-        tokio::select! {
-            report = look => report,
-            Err(error) = self.session.keep_lease() => Err(error.into()),
-        }
+        Box::pin(self.looking(&format!("verify {reference}"), look)).await
     }
 
     /// Makes the image that is recorded under this name whole again. `report` says what is wrong with it.
