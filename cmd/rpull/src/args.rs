@@ -202,7 +202,7 @@ impl Args {
         self.node.check()?;
         self.screen.check()?;
         self.record.check(self.receipt.as_ref())?;
-        self.dry_run.check(self.screen.kind(false, false), self.receipt.is_some())?;
+        self.dry_run.check(self.screen.kind(false, false), self.receipt.is_some() || self.record.is_wanted())?;
         if self.lazy && self.download_blobs {
             return Err(Refusal::usage("--lazy and --download-blobs contradict each other", "leave one of them out"));
         }

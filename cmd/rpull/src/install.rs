@@ -114,8 +114,7 @@ fn take_out(flags: &Uninstall) -> Result<Vec<String>, Failure> {
 fn own_path() -> Result<PathBuf, Failure> {
     let file = env::current_exe().map_err(|error| Failure::other("rpull does not find its own file", &error))?;
     if !file.is_file() {
-        let message = format!("{} is gone: rpull was replaced while it ran", file.display());
-        return Err(Failure { code: ExitCode::Other, message, hint: Some("run it again".to_owned()) });
+        return Err(gone(&file));
     }
     let called = env::args_os().next().map(PathBuf::from).unwrap_or_default();
     let is_rpull = called.file_name().is_some_and(|name| name != NAME && name != "nerdctl");
@@ -128,6 +127,11 @@ fn own_path() -> Result<PathBuf, Failure> {
     Ok(found.and_then(|path| std::path::absolute(path).ok()).unwrap_or(file))
 }
 
+fn gone(file: &Path) -> Failure {
+    let message = format!("{} is gone: rpull was replaced while it ran", file.display());
+    Failure { code: ExitCode::Other, message, hint: Some("run rpull install again".to_owned()) }
+}
+
 /// A step that the filesystem refused.
 fn refused(what: &str, path: &Path, error: &io::Error) -> Failure {
     let hint = match error.kind() {
@@ -137,4 +141,25 @@ fn refused(what: &str, path: &Path, error: &io::Error) -> Failure {
     };
     let message = format!("{} {what}: {error}", path.display());
     Failure { code: ExitCode::Disk, message, hint: hint.map(str::to_owned) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_in_the_way_is_said_with_what_to_do() {
+        let step = |kind: io::ErrorKind| refused("cannot be made", Path::new("/opt/ctr"), &kind.into());
+        for (failure, told) in [
+            (gone(Path::new("/opt/rpull")), "/opt/rpull is gone: rpull was replaced while it ran\nhint: run rpull install again"),
+            (step(io::ErrorKind::PermissionDenied), "/opt/ctr cannot be made: permission denied\nhint: run it as root"),
+            (
+                step(io::ErrorKind::ReadOnlyFilesystem),
+                "/opt/ctr cannot be made: read-only filesystem or storage medium\n\
+                 hint: the filesystem is read-only; --prefix names another directory",
+            ),
+        ] {
+            assert_eq!(format!("{}\nhint: {}", failure.message, failure.hint.unwrap()), told);
+        }
+    }
 }

@@ -194,6 +194,13 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_cannot_be_read_is_said_with_what_to_do() {
+        let error = Error::Read { path: "/n.toml".into(), source: io::ErrorKind::PermissionDenied.into() };
+        assert_eq!(error.to_string(), "/n.toml cannot be read: permission denied");
+        assert_eq!(error.hint(), "NERDCTL_TOML=FILE names another file, NERDCTL_TOML= none");
+    }
+
+    #[test]
     fn every_key_of_use_is_taken_and_the_others_pass() {
         let text = r#"
             debug = true

@@ -278,3 +278,6 @@ impl Error {
 fn list(namespaces: &[Namespace]) -> String {
     namespaces.iter().map(Namespace::as_str).collect::<Vec<_>>().join(", ")
 }
+
+#[cfg(test)]
+mod tests;

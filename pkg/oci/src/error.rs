@@ -116,3 +116,41 @@ impl Error {
         matches!(self, Self::NoPlatform { .. })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_error_says_what_to_do() {
+        let digest = Digest::of(b"x");
+        let broken = "the image is broken in the registry; build and push it again";
+        let text = || "x".to_owned();
+        let offered = |offered: &[&str]| Error::NoPlatform {
+            wanted: "linux/amd64".to_owned(),
+            digest,
+            offered: offered.iter().map(|&platform| platform.to_owned()).collect(),
+        };
+        for (error, hint) in [
+            (Error::Digest { text: text() }, "a digest is sha256: followed by 64 lower-case hex digits"),
+            (
+                Error::Algorithm { text: text(), algorithm: text() },
+                "rpull proves blobs by sha256 only; push the image with sha256 digests",
+            ),
+            (Error::Size { digest, size: text() }, broken),
+            (Error::TwoSizes { digest, first: 1, second: 2 }, broken),
+            (Error::Document { what: "index", digest, why: text() }, broken),
+            (Error::DiffIds { manifest: digest, layers: 1, diff_ids: 2 }, broken),
+            (Error::Reference { text: text(), why: "x" }, "a reference is HOST[:PORT]/REPOSITORY[:TAG][@sha256:DIGEST]"),
+            (
+                Error::Namespace { text: text() },
+                "a namespace is up to 76 letters and digits with single . _ - between them, for example k8s.io",
+            ),
+            (Error::Platform { text: text() }, "a platform is OS/ARCH[/VARIANT], for example linux/arm64/v8"),
+            (offered(&[]), "the index offers none at all; build and push it again"),
+            (offered(&["linux/arm64", "linux/386"]), "choose one with --platform: linux/arm64, linux/386"),
+        ] {
+            assert_eq!(error.hint().as_deref(), Some(hint), "{error}");
+        }
+    }
+}

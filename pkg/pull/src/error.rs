@@ -182,3 +182,58 @@ impl Error {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_error_that_can_be_cured_says_how() {
+        let digest = Digest::of(b"x");
+        let room = |in_spool| Error::NoSpace { dir: "/var/lib".into(), in_spool, needed: 2, free: 1 };
+        let in_use = containerd::Error::Gone { what: "x".to_owned() };
+        for (error, told) in [
+            (
+                room(true),
+                "/var/lib needs 2 bytes more, 1 are free\n\
+                 hint: free some space or point --spool-dir at a larger filesystem",
+            ),
+            (room(false), "/var/lib needs 2 bytes more, 1 are free\nhint: free some space on that filesystem"),
+            (
+                Error::DiffId { layer: digest, expected: digest, actual: digest },
+                "layer DIGEST unpacks to DIGEST, its config says DIGEST\n\
+                 hint: the image is broken in the registry; build and push it again",
+            ),
+            (
+                Error::Gone { what: "snapshot x".to_owned() },
+                "snapshot x disappeared during the pull\n\
+                 hint: another client changed the image meanwhile; run rpull again, finished layers are kept",
+            ),
+            (
+                Error::Unproved { what: "snapshot x".to_owned(), why: "it is lazy".to_owned() },
+                "snapshot x is not as it should be: it is lazy\n\
+                 hint: another client changed the image meanwhile; run rpull again, finished layers are kept",
+            ),
+            (
+                Error::Unusable { chain_id: digest, layer: digest, why: "it is empty".to_owned() },
+                "snapshot DIGEST of layer DIGEST cannot be used: it is empty\n\
+                 hint: remove every image that uses it, or the snapshot itself (ctr snapshots --snapshotter NAME rm DIGEST), \
+                 and run rpull again",
+            ),
+            (
+                Error::NoImage { name: "r/a:1".to_owned(), namespace: "default".to_owned() },
+                "there is no image r/a:1 in namespace default\n\
+                 hint: rpull r/a:1 pulls it; if another namespace or another name has it, see `ctr namespaces ls` and `ctr images ls`",
+            ),
+            (
+                Error::InUse { chain_id: digest, layer: digest, source: Box::new(in_use) },
+                "snapshot DIGEST of layer DIGEST has to be made anew, and is in use\n\
+                 hint: stop the containers of this image and remove the images that are built on it, \
+                 then run rpull verify --repair again",
+            ),
+        ] {
+            let hint = error.hint().map_or_else(String::new, |hint| format!("\nhint: {hint}"));
+            assert_eq!(format!("{error}{hint}"), told.replace("DIGEST", &digest.to_string()));
+        }
+    }
+}

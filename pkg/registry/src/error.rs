@@ -110,3 +110,54 @@ impl Error {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_error_that_can_be_cured_says_how() {
+        let path = || PathBuf::from("/etc/ca.pem");
+        let message = || "unknown key".to_owned();
+        for (error, told) in [
+            (
+                Error::Read { what: "CA file", path: path(), source: std::io::ErrorKind::NotFound.into() },
+                "CA file /etc/ca.pem cannot be read\nhint: check that /etc/ca.pem exists and may be read",
+            ),
+            (
+                Error::Pem { what: "certificate", path: path(), source: None },
+                "/etc/ca.pem holds no certificate that can be used\n\
+                 hint: /etc/ca.pem must be PEM text with a -----BEGIN line for the certificate",
+            ),
+            (
+                Error::ClientCertificate { path: path(), source: rustls::Error::General(String::new()) },
+                "client certificate /etc/ca.pem and its key do not fit\n\
+                 hint: give certificate and key of one pair, both as PEM",
+            ),
+            (
+                Error::HostsToml { path: "hosts.toml".into(), line: 1, column: 2, message: message() },
+                "hosts.toml:1:2: unknown key\n\
+                 hint: docs/registries.md of rpull shows a hosts.toml; containerd's docs/hosts.md has all its keys",
+            ),
+            (
+                Error::DockerConfig { file: "config.json".to_owned(), line: 1, column: 2, message: message() },
+                "config.json:1:2: unknown key\nhint: correct config.json, or let docker login write it anew",
+            ),
+            (
+                Error::NoHost { host: "r.example".to_owned() },
+                "no host for r.example may be pulled from\nhint: give a host in hosts.toml the capability \"pull\"",
+            ),
+            (
+                Error::Host { host: "r:x".to_owned(), source: url::ParseError::InvalidPort },
+                "\"r:x\" is not a registry host\nhint: a registry is HOST or HOST:PORT",
+            ),
+            (
+                Error::Proxy { variable: "HTTP_PROXY", why: "empty host".to_owned() },
+                "HTTP_PROXY names no proxy that can be used: empty host\n\
+                 hint: a proxy is http://[USER:PASSWORD@]HOST:PORT; in a password write %40 for @, %2F for /, %3A for :",
+            ),
+        ] {
+            assert_eq!(format!("{error}\nhint: {}", error.hint().unwrap()), told);
+        }
+    }
+}

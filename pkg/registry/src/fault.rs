@@ -278,6 +278,64 @@ mod tests {
     }
 
     #[test]
+    fn trouble_with_tls_and_proxies_has_words_and_a_cure() {
+        use rustls::{AlertDescription as Alert, CertificateError as Bad, Error, InvalidMessage};
+        let bad = Error::InvalidCertificate;
+        for (error, told) in [
+            (
+                bad(Bad::UnknownIssuer),
+                "certificate signed by an unknown authority\n\
+                 hint: give its CA, or the certificate itself if it is self-signed, with --tlscacert or as ca in hosts.toml",
+            ),
+            (bad(Bad::Expired), "certificate has expired\nhint: renew the registry's certificate, or check this machine's clock"),
+            (bad(Bad::NotValidYet), "certificate is not valid yet\nhint: check this machine's clock"),
+            (
+                bad(Bad::NotValidForName),
+                "certificate is for another name\n\
+                 hint: use a name the certificate lists; --skip-verify checks nothing at all",
+            ),
+            (
+                bad(Bad::Revoked),
+                "certificate cannot be accepted\nhint: see it with openssl s_client -showcerts -connect HOST:PORT",
+            ),
+            (
+                Error::InvalidMessage(InvalidMessage::InvalidContentType),
+                "http answered to https\nhint: if the registry has no TLS, say --plain-http",
+            ),
+            (
+                Error::AlertReceived(Alert::CertificateRequired),
+                "client certificate missing or not accepted\n\
+                 hint: give one with --tlscert and --tlskey or as client in hosts.toml",
+            ),
+            (
+                Error::AlertReceived(Alert::ProtocolVersion),
+                "no TLS in common\nhint: the registry must offer TLS 1.2 or 1.3 with current ciphers",
+            ),
+            (
+                Error::AlertReceived(Alert::UnrecognisedName),
+                "TLS refused\nhint: check the host's name: the server may have no certificate for it",
+            ),
+        ] {
+            let (class, words, hint) = tls_words(&error);
+            assert_eq!((class, format!("{words}\nhint: {}", hint.unwrap()).as_str()), (Class::Fatal, told));
+        }
+        let transient = Class::Transient { after: None };
+        assert_eq!(tls_words(&Error::DecryptError), (transient, "TLS connection broken", None));
+        for (trouble, told) in [
+            (
+                ProxyTrouble::Password,
+                "the proxy wants a password\n\
+                 hint: give the proxy's user and password in HTTPS_PROXY or HTTP_PROXY: http://USER:PASSWORD@HOST:PORT",
+            ),
+            (ProxyTrouble::Unreachable, "no connection to the proxy\nhint: check HTTPS_PROXY; NO_PROXY excepts hosts"),
+            (ProxyTrouble::Refused, "the proxy does not connect\nhint: ask who runs the proxy; NO_PROXY excepts hosts"),
+        ] {
+            let (_, words, hint) = proxy_words(trouble);
+            assert_eq!(format!("{words}\nhint: {hint}"), told);
+        }
+    }
+
+    #[test]
     fn retry_after_is_seconds_or_a_date() {
         let now = httpdate::parse_http_date("Tue, 24 Nov 2026 10:00:00 GMT").unwrap();
         let seconds = |text| retry_after(text, now).map(|after| after.as_secs());

@@ -134,3 +134,46 @@ impl Error {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_error_that_can_be_cured_says_how() {
+        let io = |kind: io::ErrorKind| Error::io("write", "/spool/blob", io::Error::from(kind));
+        let digest = Digest::of(b"x");
+        let (path, why) = (PathBuf::from("/spool"), "others have access to it, its mode must be 0700");
+        for (error, told) in [
+            (
+                io(io::ErrorKind::StorageFull),
+                "cannot write /spool/blob\n\
+                 hint: free space on the filesystem of /spool and run again: what is there is kept",
+            ),
+            (
+                io(io::ErrorKind::PermissionDenied),
+                "cannot write /spool/blob\n\
+                 hint: run as a user who may write there, or name another directory with --spool-dir",
+            ),
+            (io(io::ErrorKind::Interrupted), "cannot write /spool/blob"),
+            (
+                Error::Insecure { path, why },
+                "spool directory /spool is not safe: others have access to it, its mode must be 0700\n\
+                 hint: name a directory with --spool-dir that nobody else can write to; rpull makes it if it is missing",
+            ),
+            (
+                Error::Mismatch { expected: digest, actual: digest },
+                "the bytes received for DIGEST have digest DIGEST\n\
+                 hint: the registry or something on the way changes bytes; pull from another source",
+            ),
+            (
+                Error::Changed { path: "/spool/blob".into() },
+                "/spool/blob changed after its proof\n\
+                 hint: something else writes into the spool; find out what, then run again",
+            ),
+        ] {
+            let hint = error.hint().map_or_else(String::new, |hint| format!("\nhint: {hint}"));
+            assert_eq!(format!("{error}{hint}"), told.replace("DIGEST", &digest.to_string()));
+        }
+    }
+}

@@ -35,16 +35,19 @@ impl DryRun {
         self.dry_run.map(|form| if kind == Kind::Json { Form::Json } else { form })
     }
 
-    pub(super) fn check(&self, kind: Kind, receipt: bool) -> Result<(), Refusal> {
+    pub(super) fn check(&self, kind: Kind, record: bool) -> Result<(), Refusal> {
         if self.dry_run.is_none() {
             return Ok(());
         }
         if matches!(kind, Kind::Quiet | Kind::None) {
             return Err(Refusal::usage("--dry-run has nothing to say with --quiet or --progress none", "leave one of them out"));
         }
-        if receipt {
+        if record {
             let hint = "write the plan to a file: rpull --dry-run=json REF > FILE";
-            return Err(Refusal::usage("--dry-run pulls nothing that a --receipt could be for", hint));
+            return Err(Refusal::usage(
+                "--dry-run pulls nothing that --receipt, --trace, --waterfall or --metrics could tell of",
+                hint,
+            ));
         }
         Ok(())
     }

@@ -25,6 +25,11 @@ impl Record {
         [&mut self.trace, &mut self.waterfall, &mut self.metrics]
     }
 
+    /// Is any of them to be written?
+    pub(super) fn is_wanted(&self) -> bool {
+        self.trace.is_some() || self.waterfall.is_some() || self.metrics.is_some()
+    }
+
     /// One file cannot be two things.
     pub(super) fn check(&self, receipt: Option<&PathBuf>) -> Result<(), Refusal> {
         let flags = ["--receipt", "--trace", "--waterfall", "--metrics"];

@@ -37,7 +37,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, ValueError> {
 
 /// The same with `d` for days of 24 hours, which nobody wants to write as hours.
 pub(super) fn age(text: &str) -> Result<Duration, ValueError> {
-    parse_duration(text, Some("d"), "written as 7d, 36h, 1d12h, or 0 to keep nothing")
+    parse_duration(text, Some("d"), "durations are written as 7d, 36h, 1d12h, or 0 to keep nothing")
 }
 
 fn parse_duration(text: &str, day: Option<&str>, hint: &'static str) -> Result<Duration, ValueError> {

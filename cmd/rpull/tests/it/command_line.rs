@@ -68,8 +68,59 @@ fn a_command_line_that_cannot_be_followed_is_a_usage_error() {
             &["--platform", "linux/", "r/a:1"],
             "rpull: invalid platform \"linux/\"\nhint: a platform is OS/ARCH[/VARIANT], for example linux/arm64/v8\n",
         ),
+        (&["--tlscert", "c", "r/a:1"], "rpull: --tlscert without --tlskey\nhint: give the key of the certificate too\n"),
+        (&["--tlskey", "k", "r/a:1"], "rpull: --tlskey without --tlscert\nhint: give the certificate of the key too\n"),
+        (&["--address", "", "r/a:1"], "rpull: --address is empty\nhint: leave it out for /run/containerd/containerd.sock\n"),
+        (&["--user", ":pass-word", "r/a:1"], "rpull: --user has no name before the colon\nhint: write --user NAME:PASSWORD\n"),
+        (&["--password-stdin", "r/a:1"], "rpull: --password-stdin without --user\nhint: say whose password it is: --user NAME\n"),
         (
-            &["--timeout", "1x", "r/a:1"],
+            &["--user", "ann:pass-word", "--password-stdin", "r/a:1"],
+            "rpull: --password-stdin beside --user NAME:PASSWORD\nhint: leave out one of the passwords\n",
+        ),
+        (
+            &["--user", "ann", "--password-stdin", "r/a:1"],
+            "rpull: no password of ann on standard input: nothing there\n\
+             hint: rpull --user ann --password-stdin … <FILE, with the password in it\n",
+        ),
+        (
+            &["--from-file", "-", "--user", "ann", "--password-stdin"],
+            "rpull: --from-file - and --password-stdin both read standard input\n\
+             hint: only one of them can be read from there; name a file with --from-file\n",
+        ),
+        (
+            &["--from-file", "/nonexistent/list"],
+            "rpull: cannot read the list of images /nonexistent/list: No such file or directory (os error 2)\n\
+             hint: --from-file names a file with one reference a line, or is - for standard input\n",
+        ),
+        (
+            &["--from-file", "/dev/null"],
+            "rpull: the list of images /dev/null names none\nhint: write one reference a line; what follows a # is a comment\n",
+        ),
+        (&["--pin", "r/a:1"], "rpull: --pin without --cri\nhint: only the kubelet knows pinned images: add --cri\n"),
+        (
+            &["--cri", "--namespace", "default", "r/a:1"],
+            "rpull: --cri and --namespace default contradict each other\n\
+             hint: the kubelet's images are in k8s.io: leave out --namespace\n",
+        ),
+        (
+            &["--lazy", "--download-blobs", "r/a:1"],
+            "rpull: --lazy and --download-blobs contradict each other\nhint: leave one of them out\n",
+        ),
+        (
+            &["r/a:1", "--user"],
+            "rpull: a value is required for '--user <USER[:PASSWORD]>' but none was supplied\n\
+             hint: rpull --help lists all flags\n",
+        ),
+    ] {
+        assert_refused(arguments, &stderr.replace("DIGEST63", &digest63));
+    }
+}
+
+#[test]
+fn a_value_that_cannot_be_read_is_a_usage_error() {
+    for (arguments, stderr) in [
+        (
+            &["--timeout", "1x", "r/a:1"][..],
             "rpull: invalid value '1x' for '--timeout <DURATION>': unknown unit \"x\"\n\
              hint: durations are written as 90s, 1.5s, 1h30m, 100ms, or 0 for none\n",
         ),
@@ -87,20 +138,35 @@ fn a_command_line_that_cannot_be_followed_is_a_usage_error() {
             &["--debug=yes", "r/a:1"],
             "rpull: invalid value \"yes\" for --debug: not true or false\nhint: write --debug or --debug=false\n",
         ),
-        (&["--tlscert", "c", "r/a:1"], "rpull: --tlscert without --tlskey\nhint: give the key of the certificate too\n"),
         (
-            &["--lazy", "--download-blobs", "r/a:1"],
-            "rpull: --lazy and --download-blobs contradict each other\nhint: leave one of them out\n",
+            &["--tune", "stal=1m", "r/a:1"],
+            "rpull: invalid value 'stal=1m' for '--tune <KEY=VALUE>': no such key: stal\n\
+             hint: docs/tuning.md lists the keys and their defaults, for example --tune stall=1m,attempts=20\n",
         ),
         (
-            &["r/a:1", "--user"],
-            "rpull: a value is required for '--user <USER[:PASSWORD]>' but none was supplied\n\
-             hint: rpull --help lists all flags\n",
+            &["--label", "=x", "r/a:1"],
+            "rpull: invalid value '=x' for '--label <LABEL>': no key\n\
+             hint: labels are written as KEY=VALUE, or KEY for KEY=true\n",
+        ),
+        (
+            &["--limit-rate", "1MB", "r/a:1"],
+            "rpull: invalid value '1MB' for '--limit-rate <RATE>': not a rate\n\
+             hint: rates are bytes per second with an optional suffix K, M or G, for example 100M, or 0 for no limit\n",
+        ),
+        (
+            &["--keep-partial", "7", "r/a:1"],
+            "rpull: invalid value '7' for '--keep-partial <DURATION>': no unit behind 7\n\
+             hint: durations are written as 7d, 36h, 1d12h, or 0 to keep nothing\n",
         ),
     ] {
-        let stderr = stderr.replace("DIGEST63", &digest63);
-        assert_eq!(outcome(rpull().args(arguments)), (2, String::new(), stderr), "{arguments:?}");
+        assert_refused(arguments, stderr);
     }
+}
+
+/// Exit code 2, nothing on stdout, all of stderr.
+#[track_caller]
+fn assert_refused(arguments: &[&str], stderr: &str) {
+    assert_eq!(outcome(rpull().args(arguments)), (2, String::new(), stderr.to_owned()), "{arguments:?}");
 }
 
 #[test]

@@ -208,7 +208,7 @@ fn of_several_images_each_is_planned_and_a_failure_does_not_stop_the_others() {
     on_each_daemon("planned-several", |stage| {
         let names = ["1", "2"].map(|tag| native(&[4060]).push(stage.registry(), "planned-several", tag));
         let missing = stage.registry().reference("planned-several", "none");
-        let output = stage.rpull(["--dry-run=json", &names[0], &missing, &names[1]]);
+        let output = stage.rpull(["--dry-run", "--progress", "json", &names[0], &missing, &names[1]]);
         assert_eq!(output.code, 4, "{output:#?}");
         let plans: Vec<Value> = output.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(plans.iter().map(|plan| plan["reference"].as_str().unwrap()).collect::<Vec<_>>(), names);
@@ -223,11 +223,11 @@ fn what_makes_no_sense_beside_it_is_refused() {
     for (args, said) in [
         (
             &["--dry-run", "--quiet", "r.example/a:1"][..],
-            "rpull: --dry-run and --quiet contradict each other\nhint: leave one of them out\n",
+            "rpull: --dry-run has nothing to say with --quiet or --progress none\nhint: leave one of them out\n",
         ),
         (
             &["--dry-run", "--receipt", "x", "r.example/a:1"],
-            "rpull: --dry-run pulls nothing that a --receipt could be for\n\
+            "rpull: --dry-run pulls nothing that --receipt, --trace, --waterfall or --metrics could tell of\n\
              hint: write the plan to a file: rpull --dry-run=json REF > FILE\n",
         ),
     ] {

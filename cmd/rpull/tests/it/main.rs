@@ -12,6 +12,7 @@ mod door;
 mod dry_run;
 mod gated;
 mod held;
+mod hints;
 mod install;
 mod killed;
 mod kinds;

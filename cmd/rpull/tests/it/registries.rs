@@ -48,10 +48,15 @@ enum Outcome {
 
 type Row = (&'static str, fn(&str) -> Scene, Login, Outcome);
 
-const UNKNOWN: Outcome = Fails(5, "certificate signed by an unknown authority", "--tlscacert");
+const UNKNOWN: Outcome = Fails(
+    5,
+    "certificate signed by an unknown authority",
+    "give its CA, or the certificate itself if it is self-signed, with --tlscacert or as ca in hosts.toml",
+);
 const NO_LOGIN: Outcome = Fails(3, "401 Unauthorized", "rpull --user");
 const BAD_LOGIN: Outcome = Fails(3, "401 Unauthorized as user user", "password of user at 127.0.0.1:");
-const NO_CLIENT: Outcome = Fails(5, "client certificate missing or not accepted", "--tlscert");
+const NO_CLIENT: Outcome =
+    Fails(5, "client certificate missing or not accepted", "give one with --tlscert and --tlskey or as client in hosts.toml");
 
 #[rustfmt::skip]
 const TABLE: &[Row] = &[
@@ -89,7 +94,7 @@ const TABLE: &[Row] = &[
     ("cache that sends an empty blob once", |n| scenes::odd(n, |first| first.then(|| scenes::status(200, None))), Nobody, Pulled),
     ("cache that sends an empty manifest once", scenes::empty_manifest_once, Nobody, Pulled),
     ("manifests as gzip", scenes::gzipped, Nobody, Pulled),
-    ("404 for a missing right, no login", scenes::hidden, Nobody, Fails(4, "404 Not Found", "where a right is missing")),
+    ("404 for a missing right, no login", scenes::hidden, Nobody, Fails(4, "404 Not Found", "check that 1 exists in t/obd; a registry may answer so where a right is missing")),
     ("404 for a missing right", scenes::hidden, User, Pulled),
     ("404 for a missing right, docker's file", scenes::hidden, DockerConfig, Pulled),
     ("Retry-After", |n| scenes::odd(n, |first| first.then(|| scenes::status(503, Some("1")))), Nobody, Pulled),
@@ -109,12 +114,12 @@ const TABLE: &[Row] = &[
     ("TLS, self-signed, --tlscacert", |n| scenes::tls(n, Way::SelfSigned, "", Given::Flag), Nobody, Pulled),
     ("TLS, self-signed, ca in hosts.toml", |n| scenes::tls(n, Way::SelfSigned, "", Given::HostsToml), Nobody, Pulled),
     ("TLS, self-signed, unknown", |n| scenes::tls(n, Way::SelfSigned, "", Given::Nothing), Nobody, UNKNOWN),
-    ("TLS, expired", |n| scenes::tls(n, Way::Expired, "", Given::Flag), Nobody, Fails(5, "certificate has expired", "clock")),
-    ("TLS, another name", |n| scenes::tls(n, Way::OtherName, "", Given::Flag), Nobody, Fails(5, "certificate is for another name", "a name the certificate lists")),
+    ("TLS, expired", |n| scenes::tls(n, Way::Expired, "", Given::Flag), Nobody, Fails(5, "certificate has expired", "renew the registry's certificate, or check this machine's clock")),
+    ("TLS, another name", |n| scenes::tls(n, Way::OtherName, "", Given::Flag), Nobody, Fails(5, "certificate is for another name", "use a name the certificate lists; --skip-verify checks nothing at all")),
     ("TLS, another name, --skip-verify", |n| scenes::tls(n, Way::OtherName, "", Given::SkipVerify), Nobody, Pulled),
-    ("TLS 1.1 only", |n| scenes::tls(n, Way::SignedByCa, "ssl_protocols TLSv1.1; ssl_ciphers ALL:@SECLEVEL=0;", Given::Flag), Nobody, Fails(5, "no TLS in common", "TLS 1.2 or 1.3")),
-    ("http answered to https", scenes::http_for_https, Nobody, Fails(5, "http answered to https", "--plain-http")),
-    ("https answered to http", |n| scenes::tls(n, Way::SignedByCa, "", Given::PlainHttp), Nobody, Fails(5, "400 Bad Request", "https")),
+    ("TLS 1.1 only", |n| scenes::tls(n, Way::SignedByCa, "ssl_protocols TLSv1.1; ssl_ciphers ALL:@SECLEVEL=0;", Given::Flag), Nobody, Fails(5, "no TLS in common", "the registry must offer TLS 1.2 or 1.3 with current ciphers")),
+    ("http answered to https", scenes::http_for_https, Nobody, Fails(5, "http answered to https", "if the registry has no TLS, say --plain-http")),
+    ("https answered to http", |n| scenes::tls(n, Way::SignedByCa, "", Given::PlainHttp), Nobody, Fails(5, "400 Bad Request", "the registry may speak https only: leave out --plain-http")),
     ("TLS and htpasswd", scenes::tls_with_password, User, Pulled),
     ("TLS and htpasswd, podman's file", scenes::tls_with_password, PodmanFile, Pulled),
     // Client certificates.
@@ -127,9 +132,9 @@ const TABLE: &[Row] = &[
     ("signed URLs, Expires", |n| scenes::signed(n, Signature::Expires), User, Pulled),
     ("signed URLs, se", |n| scenes::signed(n, Signature::Azure), User, Pulled),
     ("signed URLs, docker's file", |n| scenes::signed(n, Signature::Amazon), DockerConfig, Pulled),
-    ("redirect loop", |n| scenes::tls(n, Way::SignedByCa, "location /v2/ { return 307 /v2/again; }", Given::Flag), Nobody, Fails(5, "more than 10 redirects", "ask who runs it")),
-    ("redirect loop of blobs", |n| scenes::tls(n, Way::SignedByCa, "location ~ /blobs/ { return 307 $request_uri; }", Given::Flag), Nobody, Fails(5, "more than 10 redirects", "ask who runs it")),
-    ("https to http", scenes::downgrade, User, Fails(5, "redirect from https to http", "settings for redirects")),
+    ("redirect loop", |n| scenes::tls(n, Way::SignedByCa, "location /v2/ { return 307 /v2/again; }", Given::Flag), Nobody, Fails(5, "more than 10 redirects", "the registry or a proxy before it sends its clients in circles or nowhere: ask who runs it")),
+    ("redirect loop of blobs", |n| scenes::tls(n, Way::SignedByCa, "location ~ /blobs/ { return 307 $request_uri; }", Given::Flag), Nobody, Fails(5, "more than 10 redirects", "the registry or a proxy before it sends its clients in circles or nowhere: ask who runs it")),
+    ("https to http", scenes::downgrade, User, Fails(5, "redirect from https to http", "the registry must send its clients to https; see its settings for redirects and storage")),
     // Mirrors.
     ("mirror that has it", |n| mirrors::mirror(n, Peers::HasIt), Nobody, Pulled),
     ("mirror that has it not", |n| mirrors::mirror(n, Peers::Empty), Nobody, Pulled),
@@ -149,7 +154,7 @@ const TABLE: &[Row] = &[
     ("mirror below a path, override_path", |n| mirrors::below_a_path(n, true), Nobody, Pulled),
     ("mirror that wants a header", mirrors::with_header, Nobody, Pulled),
     ("all mirrors down", mirrors::all_down, Nobody, Fails(5, "Connection refused…502 Bad Gateway", "")),
-    ("broken hosts.toml", scenes::broken_hosts_toml, Nobody, Fails(2, "hosts.toml:2:17: unknown capability \"pul\"", "docs/registries.md")),
+    ("broken hosts.toml", scenes::broken_hosts_toml, Nobody, Fails(2, "hosts.toml:2:17: unknown capability \"pul\"", "docs/registries.md of rpull shows a hosts.toml; containerd's docs/hosts.md has all its keys")),
 ];
 
 /// Rows at once; each has processes of its own, the machine few cores.

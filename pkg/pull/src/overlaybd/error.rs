@@ -141,3 +141,79 @@ impl Error {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_error_that_can_be_cured_says_how() {
+        let layer = Digest::of(b"x");
+        let why = || "it is odd".to_owned();
+        let fs = || PathBuf::from("/s/1/fs");
+        let disk = |kind: io::ErrorKind| Error::Disk { doing: "link", path: fs(), source: kind.into() };
+        for (error, told) in [
+            (
+                Error::Contradiction { layer, why: why() },
+                "layer DIGEST contradicts itself: it is odd\n\
+                 hint: a tool changed the layers without their annotations; copy the image with skopeo copy --preserve-digests",
+            ),
+            (
+                Error::Parent { layer, below: "nothing".to_owned() },
+                "overlaybd layer DIGEST cannot stand on nothing\n\
+                 hint: convert the whole image to overlaybd, not only its upper layers",
+            ),
+            (
+                Error::Turbo { layer },
+                "layer DIGEST is a TurboOCI layer: its data stays in the registry and cannot be made whole here\n\
+                 hint: convert the image to native overlaybd, or pull it with --lazy",
+            ),
+            (
+                Error::Blob { layer, source: Fault::Read(io::ErrorKind::Interrupted.into()) },
+                "layer DIGEST is not an overlaybd blob",
+            ),
+            (
+                Error::Mounts { why: why() },
+                "the snapshotter's mounts name no snapshot directory: it is odd\n\
+                 hint: check that rpull runs on the snapshotter's host and that --snapshotter names the overlaybd snapshotter",
+            ),
+            (
+                Error::Directory { fs: fs(), layer, why: why() },
+                "/s/1/fs is not the directory of layer DIGEST: it is odd\n\
+                 hint: check that rpull runs on the snapshotter's host and that --snapshotter names the overlaybd snapshotter",
+            ),
+            (
+                Error::NoConfig { fs: fs() },
+                "the snapshotter made no block device configuration beside /s/1/fs\n\
+                 hint: pull overlaybd images with --snapshotter overlaybd",
+            ),
+            (
+                Error::NoDevice { layer },
+                "the snapshotter does not treat layer DIGEST as a block device\n\
+                 hint: pull overlaybd images with --snapshotter overlaybd",
+            ),
+            (
+                Error::Original { layer, why: why() },
+                "the file of blob DIGEST is not the one that was proved: it is odd\n\
+                 hint: look for a failing disk, then run rpull again",
+            ),
+            (
+                Error::Copy { path: fs(), layer, actual: layer },
+                "the copy /s/1/fs has digest DIGEST, not DIGEST\n\
+                 hint: look for a failing disk, then run rpull again",
+            ),
+            (
+                disk(io::ErrorKind::PermissionDenied),
+                "cannot link /s/1/fs\nhint: run as root, the owner of the snapshotter's directories",
+            ),
+            (
+                disk(io::ErrorKind::StorageFull),
+                "cannot link /s/1/fs\nhint: free some space on the snapshotter's filesystem and run rpull again",
+            ),
+            (disk(io::ErrorKind::Interrupted), "cannot link /s/1/fs"),
+        ] {
+            let hint = error.hint().map_or_else(String::new, |hint| format!("\nhint: {hint}"));
+            assert_eq!(format!("{error}{hint}"), told.replace("DIGEST", &layer.to_string()));
+        }
+    }
+}

@@ -178,3 +178,54 @@ impl Shown {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Secret;
+
+    #[test]
+    fn a_refusal_says_what_was_shown_and_what_to_do() {
+        let ann = || Credentials::Basic { user: "ann".to_owned(), password: Secret::new("x") };
+        let refresh = || Credentials::Refresh(Secret::new("x"));
+        let (file, helper) = (Origin::File("config.json".into()), Origin::Helper("ecr".to_owned()));
+        for (credentials, origin, told) in [
+            (
+                Credentials::Anonymous,
+                Origin::Withheld(Why::Open),
+                "without credentials\n\
+                 hint: credentials of the command line go to r.example only over TLS; docker login r.example stores some for it",
+            ),
+            (
+                Credentials::Anonymous,
+                Origin::Withheld(Why::ForAll),
+                "without credentials\n\
+                 hint: credentials of the command line are for the registry, r.example is a host of _default/hosts.toml; \
+                 docker login r.example stores some for it",
+            ),
+            (
+                Credentials::Anonymous,
+                Origin::Flags,
+                "without credentials\n\
+                 hint: log in with docker login or rpull --user NAME …; a name that does not exist is often answered so too",
+            ),
+            (
+                ann(),
+                Origin::Flags,
+                "as user ann\n\
+                 hint: check the password of ann at r.example and the right to pull; then rpull --user ann …",
+            ),
+            (refresh(), Origin::Flags, "with the refresh token\nhint: get a new refresh token for r.example"),
+            (ann(), file, "as user ann of config.json\nhint: log in again with docker login r.example, or give --user"),
+            (
+                ann(),
+                helper,
+                "as user ann of docker-credential-ecr\n\
+                 hint: see what docker-credential-ecr has for r.example; log in again with docker login r.example, or give --user",
+            ),
+        ] {
+            let shown = Shown { credentials, origin };
+            assert_eq!(format!("{shown}\nhint: {}", shown.hint("r.example")), told);
+        }
+    }
+}

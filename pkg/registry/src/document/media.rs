@@ -63,13 +63,23 @@ mod tests {
             (Some("application/json"), index.as_str(), Some(MediaType::DOCKER_INDEX)),
             (None, r#"{"schemaVersion":2,"manifests":[]}"#, Some(MediaType::OCI_INDEX)),
             (Some("text/plain"), r#"{"schemaVersion":2,"config":{}}"#, Some(MediaType::OCI_MANIFEST)),
-            (Some("application/vnd.docker.distribution.manifest.v1+prettyjws"), "{}", None),
-            (Some("text/plain"), r#"{"schemaVersion":1}"#, None),
-            (Some("text/html"), "<html>", None),
-            (None, "", None),
         ] {
             let found = of(header, body.as_bytes());
             assert_eq!(found.as_ref().ok().map(MediaType::as_str), expected, "{header:?} {body}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_manifest_is_said_with_what_to_do() {
+        let old = "push the image again with a current tool";
+        let other = "check that the reference names an image and the host is a registry";
+        for (header, body, hint) in [
+            (Some("application/vnd.docker.distribution.manifest.v1+prettyjws"), "{}", old),
+            (Some("text/plain"), r#"{"schemaVersion":1}"#, old),
+            (Some("text/html"), "<html>", other),
+            (None, "", other),
+        ] {
+            assert_eq!(of(header, body.as_bytes()).map_err(|unusable| unusable.hint), Err(hint), "{header:?} {body}");
         }
     }
 }

@@ -118,8 +118,13 @@ async fn trouble_with_the_proxy_is_told_from_trouble_with_the_registry() {
     for (name, url, plain, words) in [
         ("HTTP_PROXY", password.as_str(), true, "Fatal|407 Proxy Authentication Required|USER:PASSWORD"),
         ("HTTPS_PROXY", &password, false, "Fatal|the proxy wants a password|USER:PASSWORD"),
-        ("HTTPS_PROXY", &refusing, false, "Transient|the proxy does not connect|NO_PROXY"),
-        ("HTTPS_PROXY", "http://ann:s3cret-proxy@127.0.0.1:9", false, "Transient|no connection to the proxy|HTTPS_PROXY"),
+        ("HTTPS_PROXY", &refusing, false, "Transient|the proxy does not connect|ask who runs the proxy; NO_PROXY excepts hosts"),
+        (
+            "HTTPS_PROXY",
+            "http://ann:s3cret-proxy@127.0.0.1:9",
+            false,
+            "Transient|no connection to the proxy|check HTTPS_PROXY; NO_PROXY excepts hosts",
+        ),
     ] {
         let mut environment = vec![(name, url), (WORDS, words)];
         environment.extend(plain.then_some((PLAIN, "1")));

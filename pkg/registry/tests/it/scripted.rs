@@ -111,13 +111,21 @@ async fn a_contradicting_header_is_a_warning_and_the_body_decides() {
 }
 
 #[tokio::test]
-async fn an_unknown_repository_is_told_from_an_unknown_tag_where_the_registry_does() {
-    for (code, words) in [("NAME_UNKNOWN", "no repository a/b"), ("MANIFEST_UNKNOWN", "check that 1 exists in a/b")] {
+async fn an_unknown_repository_is_told_from_an_unknown_tag_and_from_too_many_requests() {
+    for (status, code, hint) in [
+        (
+            "404 x",
+            "NAME_UNKNOWN",
+            "there is no repository a/b at HOST; check the name. a registry may answer so where a right is missing",
+        ),
+        ("404 x", "MANIFEST_UNKNOWN", "check that 1 exists in a/b; a registry may answer so where a right is missing"),
+        ("429 x", "TOOMANYREQUESTS", "the registry limits requests; logged-in users get more"),
+    ] {
         let body = format!(r#"{{"errors":[{{"code":"{code}","message":"unknown"}}]}}"#);
-        let server = Server::start(move |_, _| answer("404 Not Found", &[], body.as_bytes())).await;
+        let server = Server::start(move |_, _| answer(status, &[], body.as_bytes())).await;
         let fault = repository(&server.host, plain(), Credentials::Anonymous).resolve().await.unwrap_err();
-        assert_eq!(fault.class, Class::Missing);
-        assert!(fault.hint().unwrap().contains(words), "{fault:?}");
+        assert_eq!(fault.class == Class::Missing, status == "404 x", "{fault:?}");
+        assert_eq!(fault.hint(), Some(hint.replace("HOST", &server.host).as_str()));
     }
 }
 

@@ -206,7 +206,8 @@ async fn a_password_never_goes_to_a_token_server_without_tls() {
     let (_upstream, front, options) = behind_tls(script).await;
     let fault = repository(&format!("right.example:{}", front.port()), options, ann("pass-word")).resolve().await.unwrap_err();
     assert_eq!(fault.class, Class::Fatal);
-    assert!(fault.to_string().contains("is http, not https") && fault.hint().is_some(), "{fault:?}");
+    assert!(fault.to_string().contains("is http, not https"), "{fault:?}");
+    assert_eq!(fault.hint(), Some("a registry spoken to over TLS must have its token server behind TLS too"));
     assert_eq!(listener.connections(), 0);
 }
 

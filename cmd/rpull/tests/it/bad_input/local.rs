@@ -15,7 +15,7 @@ use testkit::{
     image::{Blob, Image, Layer},
 };
 
-use super::{Tag, assert_failed};
+use super::{Tag, assert_failed, layer};
 use crate::{
     mounted::Mounted,
     stage::{on_each_daemon, run},
@@ -73,6 +73,21 @@ fn a_receipt_that_cannot_be_written_is_found_out_before_the_pull() {
         );
     }
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_receipt_that_cannot_be_written_after_all_costs_nothing_of_the_pull() {
+    on_each_daemon("full-receipt", |stage| {
+        let reference = Image::new(vec![layer(&stage, "a")]).push(stage.registry(), "full-receipt", "1");
+        let output = stage.rpull(["--receipt", "/dev/full", &reference]);
+        assert_failed(
+            &output,
+            8,
+            "rpull: what was pulled is whole, but its receipt /dev/full could not be written: …\n\
+             hint: run rpull again: it fetches nothing then, and writes the file\n",
+        );
+        assert!(stage.image(&reference).is_some());
+    });
 }
 
 #[test]
