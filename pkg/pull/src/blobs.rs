@@ -20,6 +20,7 @@ use transfer::{Engine, Fetched};
 use crate::{
     Error, blocking,
     overlaybd::{self, LayerKind},
+    records,
     turns::Turns,
 };
 
@@ -34,6 +35,8 @@ pub(crate) struct Blobs {
     pub(crate) repository: Repository,
     pub(crate) progress: Progress,
     pub(crate) turns: Turns,
+    /// Where content comes from, as containerd notes it.
+    pub(crate) source: Labels,
     /// Those of the run.
     pub(crate) warnings: Arc<Mutex<Vec<String>>>,
 }
@@ -87,7 +90,8 @@ impl Blobs {
         if let Some(file) = file
             && let Some(verified) = intact(file, blob).await?
         {
-            let committing = async { Ok(self.store.commit(&verified, &Labels::new()).await?) };
+            let labels = self.labels(layer, kind);
+            let committing = async { Ok(self.store.commit(&verified, &labels).await?) };
             let committed = self.content(blob, committing).await?;
             return Ok(Arrived { committed, source: Source::Snapshot, resumed: 0 });
         }
@@ -107,7 +111,8 @@ impl Blobs {
             blocking(move || Ok(verified.discard()?)).await?;
             return Err(error);
         }
-        let committing = async { Ok(upload.commit(&verified, &Labels::new()).await?) };
+        let labels = self.labels(layer, kind);
+        let committing = async { Ok(upload.commit(&verified, &labels).await?) };
         let committed = self.content(blob, committing).await?;
         blocking(move || Ok(verified.discard()?)).await?;
         let source = if resumed == blob.size() { Source::Spool } else { Source::Network };
@@ -153,6 +158,16 @@ impl Blobs {
             move |offset, buffer: &mut [u8]| Ok(overlaybd::ReadAt::read_at(&bytes[..], offset, buffer).unwrap_or_default());
         let verified = self.spooled(document, read).await?;
         self.put(verified).await
+    }
+
+    /// Set with the commit they cost nothing; each change of labels later is a transaction of containerd's, which syncs its disk. The
+    /// diff id of what is unpacked is not known before it is.
+    fn labels(&self, layer: &Layer, kind: LayerKind) -> Labels {
+        let mut labels = self.source.clone();
+        if kind.links() {
+            labels.extend(records::layer_labels(layer));
+        }
+        labels
     }
 
     fn content(

@@ -248,6 +248,7 @@ impl Pull<'_> {
             repository: self.repository.clone(),
             progress: progress.clone(),
             turns: turns.clone(),
+            source: records::distribution_source(self.reference, &Labels::new()).into_iter().collect(),
             warnings: Arc::clone(&self.warnings),
         };
         if let Some(damages) = &self.damages {
@@ -341,7 +342,7 @@ impl Pull<'_> {
         }
     }
 
-    /// The labels containerd's own pull sets when a layer is done (reference 5.4).
+    /// The labels containerd's own pull sets when a layer is done (reference 5.4), where they did not come with its blob.
     async fn label(&self, outcomes: &[Outcome]) -> Result<(), Error> {
         let Puller { session, options, .. } = self.puller;
         let image = &self.found.image;
