@@ -43,7 +43,7 @@ fn answer(outcome: Result<Vec<String>, Failure>) -> ExitCode {
             ExitCode::Done
         }
         Err(Failure { code, message, hint }) => {
-            report::failure(&mut io::stderr(), &message, hint.as_deref());
+            report::failure(&mut io::stderr(), report::Ink::of_stderr(), &message, hint.as_deref());
             code
         }
     }

@@ -26,12 +26,13 @@ use std::{env, io, process};
 
 use args::{Args, Command, Refusal};
 use exit::ExitCode;
+use report::Ink;
 
 fn main() -> process::ExitCode {
     let call = match door::enter(env::args_os()) {
         Ok(call) => call,
         Err(failure) => {
-            report::failure(&mut io::stderr(), &failure.message, failure.hint.as_deref());
+            report::failure(&mut io::stderr(), Ink::of_stderr(), &failure.message, failure.hint.as_deref());
             return failure.code.into();
         }
     };
@@ -39,7 +40,7 @@ fn main() -> process::ExitCode {
         Ok(args) => {
             log::start(args.debug, args.http_dump);
             for warning in &args.warnings {
-                report::warning(&mut io::stderr(), warning);
+                report::warning(&mut io::stderr(), Ink::of_stderr(), warning);
             }
             match &args.command {
                 None => match args.dry_run.form(args.screen.kind(false, false)) {
@@ -56,7 +57,7 @@ fn main() -> process::ExitCode {
             ExitCode::Done
         }
         Err(Refusal::Usage { message, hint }) => {
-            report::failure(&mut io::stderr(), &message, Some(&hint));
+            report::failure(&mut io::stderr(), Ink::of_stderr(), &message, Some(&hint));
             ExitCode::Usage
         }
     };

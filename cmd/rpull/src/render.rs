@@ -26,7 +26,10 @@ use std::{
 use progress::{Event, Progress};
 use tokio::time::Instant;
 
-use crate::{failure::Failure, report};
+use crate::{
+    failure::Failure,
+    report::{self, Ink},
+};
 use bar::Bar;
 use json::Json;
 use plain::Plain;
@@ -96,6 +99,8 @@ trait Draw: Send {
 struct Streams<'a> {
     out: &'a mut dyn io::Write,
     err: &'a mut dyn io::Write,
+    /// Of `err`.
+    ink: Ink,
 }
 
 impl Streams<'_> {
@@ -105,11 +110,11 @@ impl Streams<'_> {
     }
 
     fn warning(&mut self, text: &str) {
-        print(self.err, &format!("rpull: warning: {}\n", report::one_line(text)));
+        report::warning(self.err, self.ink, text);
     }
 
     fn failure(&mut self, failure: &Failure) {
-        report::failure(self.err, &failure.message, failure.hint.as_deref());
+        report::failure(self.err, self.ink, &failure.message, failure.hint.as_deref());
     }
 }
 
@@ -134,7 +139,7 @@ impl Screen {
         };
         let drawing = thread::spawn(move || {
             let (mut out, mut err) = (io::stdout(), io::stderr());
-            draw(&receiver, drawing.as_mut(), &mut Streams { out: &mut out, err: &mut err });
+            draw(&receiver, drawing.as_mut(), &mut Streams { out: &mut out, err: &mut err, ink: Ink::of_stderr() });
         });
         (progress, Self { told, drawing })
     }

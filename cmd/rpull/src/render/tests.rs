@@ -7,7 +7,7 @@ use crate::exit::ExitCode;
 /// Draws what is told at the given seconds, with a beat where one is due; stdout and stderr.
 pub(super) fn drawn(drawing: &mut dyn Draw, story: Vec<(u64, Told)>) -> (String, String) {
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let mut streams = Streams { out: &mut out, err: &mut err };
+    let mut streams = Streams { out: &mut out, err: &mut err, ink: Ink::Plain };
     let mut next = drawing.beat();
     for (at, told) in story {
         let at = Duration::from_secs(at);
@@ -103,7 +103,7 @@ fn the_thread_ends_when_it_is_closed_though_handles_live_on() {
     }
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let mut plain = Plain::new(false, Progress::silent());
-    draw(&receiver, &mut plain, &mut Streams { out: &mut out, err: &mut err });
+    draw(&receiver, &mut plain, &mut Streams { out: &mut out, err: &mut err, ink: Ink::Plain });
     assert_eq!((out.as_slice(), err.as_slice()), (&b"out\n"[..], &b""[..]));
 }
 
@@ -111,7 +111,7 @@ fn the_thread_ends_when_it_is_closed_though_handles_live_on() {
 fn transfer(size: u64, arrivals: &[(u64, u64)], drawing: &mut dyn Draw, progress: &Progress) -> (String, String) {
     let (blob, written) = (Digest::of(b"blob"), Written::default());
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let mut streams = Streams { out: &mut out, err: &mut err };
+    let mut streams = Streams { out: &mut out, err: &mut err, ink: Ink::Plain };
     let start = [
         Event::Planned { layers: 1, to_fetch: vec![(blob, size)] },
         Event::FetchStarted { blob, size, resumed: 0, written: written.clone() },

@@ -2,6 +2,7 @@
 
 mod aftermath;
 mod bad_input;
+mod colours;
 mod command_line;
 mod committed;
 mod compatibility;
@@ -61,6 +62,7 @@ fn outcome(command: &mut Command) -> (i32, String, String) {
     let (stdout, stderr) = (text(stdout), text(stderr));
     secrets::assert_none_in("stdout", &stdout);
     secrets::assert_none_in("stderr", &stderr);
+    stage::assert_for_people(&stderr);
     (status.code().expect("not killed"), stdout, stderr)
 }
 

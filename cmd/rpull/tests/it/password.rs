@@ -30,6 +30,7 @@ fn answer(keys: &[u8]) -> (Option<i32>, String) {
     let line = format!("{RPULL} --address /nonexistent/containerd.sock --user alice r.example/a:1");
     let mut child = Command::new("script")
         .args(["--quiet", "--return", "--command", &line, "/dev/null"])
+        .env("NO_COLOR", "1")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()

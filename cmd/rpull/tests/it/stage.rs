@@ -30,7 +30,7 @@ use testkit::{
 use tokio::runtime::Runtime;
 use tonic::{Code, Request, Status, transport::Channel};
 
-pub(crate) use self::running::{Output, Running, eventually, finish, run, start};
+pub(crate) use self::running::{Output, Running, assert_for_people, eventually, finish, run, start};
 
 /// containerd's own name for the snapshotter.
 pub(crate) const OVERLAYBD: &str = "overlaybd";

@@ -188,7 +188,7 @@ fn what_stays_is_written_above_and_finished_layers_fold_away() {
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let mut terminal = Terminal::new(100);
     let mut tell = |told: Option<Told>, terminal: &mut Terminal| {
-        let mut streams = Streams { out: &mut out, err: &mut err };
+        let mut streams = Streams { out: &mut out, err: &mut err, ink: crate::report::Ink::Plain };
         match told {
             Some(told) => bar.hear(Duration::ZERO, told, &mut streams),
             None => bar.tick(Duration::from_secs(1), &mut streams),

@@ -23,6 +23,8 @@ pub(crate) struct Running {
     child: Child,
     /// What it leaves, and where.
     files: Vec<(&'static str, PathBuf)>,
+    /// Does it also say what is going on inside?
+    debug: bool,
 }
 
 /// How a run of rpull ended.
@@ -70,8 +72,9 @@ pub(crate) fn start(command: &mut Command) -> Running {
     secrets::keep_in_command(command);
     let named = |flag| command.get_args().skip_while(|argument| *argument != flag).nth(1).map(PathBuf::from);
     let files = FILES.iter().filter_map(|(flag, what)| Some((*what, named(*flag)?))).collect();
+    let debug = command.get_args().any(|argument| argument == "--debug" || argument == "--http-dump");
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs");
-    Running { child, files }
+    Running { child, files, debug }
 }
 
 /// Runs a command to its end.
@@ -84,7 +87,7 @@ pub(crate) fn run(command: &mut Command) -> Output {
 /// secret.
 #[track_caller]
 pub(crate) fn finish(running: Running) -> Output {
-    let Running { mut child, files } = running;
+    let Running { mut child, files, debug } = running;
     let drain = |pipe: Option<Box<dyn Read + Send>>| {
         let mut pipe = pipe.expect("the output is piped");
         std::thread::spawn(move || {
@@ -103,6 +106,9 @@ pub(crate) fn finish(running: Running) -> Output {
     let (stdout, stderr) = (text(stdout), text(stderr));
     secrets::assert_none_in("stdout", &stdout);
     secrets::assert_none_in("stderr", &stderr);
+    if !debug {
+        assert_for_people(&stderr);
+    }
     for (what, path) in files.iter().filter(|(_, path)| path.is_file()) {
         secrets::assert_none_in(what, &std::fs::read_to_string(path).expect("what a run leaves is text"));
     }
@@ -110,6 +116,14 @@ pub(crate) fn finish(running: Running) -> Output {
     let signal = std::os::unix::process::ExitStatusExt::signal(&status);
     let code = status.code().unwrap_or_else(|| 128 + signal.unwrap_or_default());
     Output { code, stdout, stderr }
+}
+
+/// Asserts that standard error has nothing as Rust prints it for those who debug it, and no escapes: it is no terminal here.
+#[track_caller]
+pub(crate) fn assert_for_people(stderr: &str) {
+    for mark in ["Some(", "Err(", "Os {", "Error {", "\u{1b}"] {
+        assert!(!stderr.contains(mark), "{mark:?} in {stderr}");
+    }
 }
 
 /// Asks again until there is an answer; `None` when that takes far too long.
