@@ -76,6 +76,11 @@ impl ExitCode {
         codes.into_iter().min_by_key(|code| ORDER.iter().position(|other| other == code))
     }
 
+    /// Did a signal end the run?
+    pub(crate) fn is_signal(self) -> bool {
+        matches!(self, Self::Interrupted | Self::Terminated)
+    }
+
     /// As programs call it.
     pub(crate) fn name(self) -> &'static str {
         TABLE.iter().find(|(code, ..)| *code == self).map_or("other", |(_, name, _)| name)

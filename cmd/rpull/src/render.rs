@@ -57,6 +57,9 @@ pub(crate) struct Screen {
     drawing: JoinHandle<()>,
 }
 
+/// One who stopped a run does not wait for a reader that does not read.
+const STOPPED_LIMIT: Duration = Duration::from_secs(1);
+
 /// What a screen is told.
 pub(crate) enum Told {
     /// Something happened, where it is known to which image.
@@ -159,10 +162,19 @@ impl Screen {
         self.tell(Told::Failed { image: image.map(str::to_owned), failure });
     }
 
-    /// Says how the pull ended and waits until everything is written.
+    /// Says how the pull ended and waits until everything is written; after a signal not for long.
     pub(crate) fn end(self, outcome: Result<Summary, Failure>) {
+        let stopped = outcome.as_ref().is_err_and(|failure| failure.code.is_signal());
         self.tell(Told::Ended(outcome));
-        self.close();
+        if stopped {
+            self.tell(Told::Closed);
+            let asked = Instant::now();
+            while !self.drawing.is_finished() && asked.elapsed() < STOPPED_LIMIT {
+                thread::sleep(STOPPED_LIMIT / 100);
+            }
+        } else {
+            self.close();
+        }
     }
 
     /// Waits until everything is written.

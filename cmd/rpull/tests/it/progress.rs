@@ -8,6 +8,7 @@ use std::{
     process::{Command, Stdio},
 };
 
+use rustix::process::{Pid, Signal, kill_process};
 use testkit::{
     fault::{Fault, Server},
     image::{Blob, Image, Layer},
@@ -116,6 +117,22 @@ fn a_reader_that_stopped_does_not_hold_up_a_pull() {
         { reader }.read_to_string(&mut rest).unwrap();
         assert!(child.wait().unwrap().success());
         assert!(rest.trim_end().lines().last().unwrap().contains("\"event\":\"done\""), "{rest}");
+    });
+}
+
+#[test]
+fn a_signal_ends_a_pull_that_nobody_reads() {
+    on_each_daemon("unread", |stage| {
+        let slow = Slow::new(1730, 1e6);
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        writer.write_all(&vec![b'\n'; PIPE]).unwrap();
+        let mut child = stage.command([&slow.reference()]).stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
+        eventually(|| (slow.server.count().body_bytes > 0).then_some(())).expect("it is under way");
+        kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+        let status = eventually(|| child.try_wait().unwrap()).expect("it ends");
+        assert_eq!(status.code(), Some(143));
+        stage.assert_nothing_unfinished();
+        drop(reader);
     });
 }
 
