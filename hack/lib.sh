@@ -15,6 +15,9 @@ readonly containerd_17_version=1.7.29
 readonly registry_3_version=3.0.0
 readonly cargo_deny_version=0.20.2
 readonly cargo_fuzz_version=0.13.2
+readonly cargo_zigbuild_version=0.24.1
+readonly cargo_deb_version=3.8.0
+readonly ziglang_version=0.15.2
 readonly typos_version=1.52.0
 readonly shellcheck_version=0.11.0.1
 readonly check_jsonschema_version=0.39.0
@@ -181,6 +184,11 @@ cargo_install() {
 cargo_deny() { cargo_install "$1" cargo-deny "$cargo_deny_version" --no-default-features; }
 
 cargo_fuzz() { cargo_install "$1" cargo-fuzz "$cargo_fuzz_version"; }
+
+cargo_zigbuild() { cargo_install "$1" cargo-zigbuild "$cargo_zigbuild_version"; }
+
+# Without its own xz, which needs a library; dpkg can read what is left.
+cargo_deb() { cargo_install "$1" cargo-deb "$cargo_deb_version" --no-default-features; }
 
 # Debian's Python has `venv` in a package of its own.
 need_venv() { python3 -c 'import venv, ensurepip' 2>/dev/null || need_packages python3 python3-venv; }

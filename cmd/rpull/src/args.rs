@@ -174,6 +174,7 @@ impl Args {
     /// What no single flag can know.
     fn check(&self) -> Result<(), Refusal> {
         match &self.command {
+            None if self.record.pages.is_some() => {}
             None => drop(self.references()?),
             Some(Command::Verify(verify)) => drop(verify.references()?),
             Some(Command::Install(_) | Command::Uninstall(_)) => {}

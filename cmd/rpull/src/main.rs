@@ -15,6 +15,7 @@ mod log;
 mod login;
 mod nerdctl;
 mod output;
+mod pages;
 mod receipt;
 mod record;
 mod render;
@@ -43,9 +44,10 @@ fn main() -> process::ExitCode {
                 report::warning(&mut io::stderr(), Ink::of_stderr(), warning);
             }
             match &args.command {
-                None => match args.dry_run.form(args.screen.kind(false, false)) {
-                    None => run::run(&args),
-                    Some(form) => dry_run::run(&args, form),
+                None => match (&args.record.pages, args.dry_run.form(args.screen.kind(false, false))) {
+                    (Some(directory), _) => pages::write(directory),
+                    (None, Some(form)) => dry_run::run(&args, form),
+                    (None, None) => run::run(&args),
                 },
                 Some(Command::Verify(verify)) => verify::run(&args, verify),
                 Some(Command::Install(install)) => install::install(install),

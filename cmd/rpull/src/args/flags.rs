@@ -21,7 +21,7 @@ use crate::exit;
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 #[command(
     name = "rpull",
-    version,
+    version = env!("RPULL_VERSION"),
     about = "Pull an overlaybd image into containerd, whole or not at all.",
     after_help = exit::table(),
     override_usage = "rpull [FLAGS] REF...\n       rpull verify [FLAGS] REF...\n       rpull install|uninstall [--prefix DIR]",

@@ -18,6 +18,10 @@ pub(crate) struct Record {
     /// Add what was done to the counters in this file, as Prometheus's textfile collector reads them
     #[arg(help_heading = "Output", long, value_name = "FILE.prom", value_parser = path())]
     pub(crate) metrics: Option<PathBuf>,
+
+    /// Instead of a pull, write the manual's pages and the shells' completions into this directory
+    #[arg(help_heading = "Output", long, value_name = "DIR", value_parser = path(), hide = true)]
+    pub(crate) pages: Option<PathBuf>,
 }
 
 impl Record {

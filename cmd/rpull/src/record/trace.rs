@@ -18,7 +18,7 @@ const CONTAINERD: (u32, &str) = (3, "containerd");
 /// Writes one object, an event a line.
 pub(super) fn write(log: &Log, tally: &Tally, out: &mut dyn Write) -> io::Result<()> {
     let about = json!({
-        "rpull": env!("CARGO_PKG_VERSION"),
+        "rpull": env!("RPULL_VERSION"),
         "exit_code": log.code,
         "seconds": log.ended.as_secs_f64(),
         "bytes_by_host": tally.by_host,

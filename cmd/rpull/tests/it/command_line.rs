@@ -14,7 +14,7 @@ fn help_lists_flags_and_exit_codes_on_stdout() {
 #[test]
 fn version_goes_to_stdout() {
     for flag in ["--version", "-v", "-V", "-version"] {
-        let version = format!("rpull {}\n", env!("CARGO_PKG_VERSION"));
+        let version = format!("rpull {}\n", env!("RPULL_VERSION"));
         assert_eq!(outcome(rpull().arg(flag)), (0, version, String::new()), "{flag}");
     }
 }
@@ -196,5 +196,39 @@ fn passwords_are_not_shown_when_the_command_line_is_wrong() {
         let (code, stdout, stderr) = outcome(rpull().args(arguments));
         assert_eq!((code, stdout.as_str()), (2, ""), "{arguments:?}");
         assert!(!stderr.contains("secret"), "{stderr}");
+    }
+}
+
+#[test]
+fn the_pages_of_a_package_say_what_the_help_says() {
+    let directory = tempfile::tempdir().unwrap();
+    let pages = directory.path().join("pages");
+    assert_eq!(outcome(rpull().arg("--pages").arg(&pages)), (0, String::new(), String::new()));
+    let page = |name: &str| std::fs::read_to_string(pages.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+    // roff writes a hyphen as \-.
+    let manual = page("rpull.1").replace("\\-", "-");
+    let help = golden("help.txt");
+    let flags = help.split_whitespace().filter(|word| word.starts_with("--"));
+    let mut count = 0;
+    for flag in flags.map(|flag| flag.split(['[', '=', ',', ':', ';', '.', ')']).next().unwrap_or_default()) {
+        assert!(manual.contains(flag), "the manual does not know {flag}");
+        assert!(["rpull.bash", "_rpull"].iter().all(|name| page(name).contains(flag)), "the completions do not know {flag}");
+        assert!(page("rpull.fish").contains(flag.trim_start_matches("--")), "fish does not know {flag}");
+        count += 1;
+    }
+    assert!(count > 30, "{count} flags");
+    assert!(page("rpull-verify.1").contains("repair"));
+}
+
+#[test]
+fn the_version_names_the_commit_where_there_is_one() {
+    let top = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let (_, version, _) = outcome(rpull().arg("--version"));
+    let head = std::process::Command::new("git").arg("-C").arg(&top).args(["rev-parse", "--short=12", "HEAD"]).output();
+    // In a source archive there is no git to ask.
+    let head = head.ok().filter(|output| output.status.success() && top.join(".git").exists());
+    if let Some(head) = head.filter(|_| option_env!("RPULL_COMMIT").is_none()) {
+        let commit = String::from_utf8(head.stdout).unwrap();
+        assert_eq!(version, format!("rpull {} ({})\n", env!("CARGO_PKG_VERSION"), commit.trim()));
     }
 }
