@@ -24,6 +24,7 @@ mod run;
 mod scratch;
 mod space;
 mod suspect;
+mod tidy;
 mod turns;
 mod verify;
 mod work;

@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use containerd::{Committed, ImageRecord, Labels, Notice, Session, Store};
+use containerd::{ImageRecord, Labels, Notice, Session, Store};
 use oci::Reference;
 use progress::{Event, Progress, Step, Subject};
 use registry::{Registry, Repository};
@@ -353,33 +353,6 @@ impl Pull<'_> {
         }
         let labels = records::config_labels(&options.snapshotter, &image.layers);
         documents::label(session, self.reference, &image.config, labels).await
-    }
-
-    /// What other pulls left and nobody used for long goes: the room may be needed now. This image's own is still of use, however old.
-    async fn sweep(&self, store: &Store) {
-        let (spool, keep) = (store.spool().clone(), self.puller.options.keep_partial);
-        let own: Vec<_> = self.found.image.layers.iter().map(|layer| layer.descriptor.digest).collect();
-        match blocking(move || Ok(spool.sweep(keep, &own)?)).await {
-            Ok(swept) => tracing::debug!(swept, "old spool entries"),
-            // Not worth a failed pull.
-            Err(error) => tracing::info!(%error, "spool not swept"),
-        }
-    }
-
-    /// What a run that ended between COMMIT and the drop of the spool's name left goes, and with the last entry the directory. None
-    /// of it is worth a failed pull.
-    async fn tidy(&self, store: &Store, outcomes: &[Outcome]) {
-        let spool = store.spool().clone();
-        let content: Vec<_> = outcomes.iter().filter_map(Outcome::committed).map(Committed::digest).collect();
-        let tidied = blocking(move || {
-            for digest in content {
-                spool.forget(digest)?;
-            }
-            Ok(spool.remove_if_empty()?)
-        });
-        if let Err(error) = tidied.await {
-            tracing::info!(%error, "spool not tidied");
-        }
     }
 
     fn receipt(&self, store: &Store, plan: &Plan, outcomes: &[Outcome], layers_done: f64) -> Receipt {
