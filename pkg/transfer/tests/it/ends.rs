@@ -174,5 +174,6 @@ async fn several_blobs_share_one_budget() {
         stage.fetch_right(&repository, &contents[4]),
         stage.fetch_right(&repository, &contents[5]),
     );
-    assert!(server.count().connections <= 8, "{:?}", server.count());
+    // One that gave its range's end away is closed and another opened in its place. Six budgets would be 24 and more.
+    assert!(server.count().connections <= 16, "{:?}", server.count());
 }
