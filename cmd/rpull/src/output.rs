@@ -2,9 +2,12 @@
 //! after it.
 
 use std::{
-    fs::{File, Permissions},
+    fs::{File, Metadata, Permissions},
     io::{self, BufWriter, Write},
-    os::unix::fs::PermissionsExt as _,
+    os::{
+        fd::AsFd as _,
+        unix::fs::{MetadataExt as _, PermissionsExt as _},
+    },
     path::{Path, PathBuf},
 };
 
@@ -21,10 +24,10 @@ pub(crate) struct OutputFile {
 }
 
 enum Target {
-    /// A file beside, renamed over the path when it is whole: until then what was there stays.
-    Rename(NamedTempFile),
-    /// A pipe or device (`/dev/stdout`), which cannot be replaced.
-    Device(File),
+    /// A file beside, renamed over this path when it is whole: until then what was there stays.
+    Rename(NamedTempFile, PathBuf),
+    /// What cannot be replaced: a pipe, a device, or what our own streams go to (`/dev/stdout`), a file as well.
+    Open(File),
 }
 
 impl OutputFile {
@@ -37,14 +40,12 @@ impl OutputFile {
         };
         let target = match path.metadata() {
             Ok(meta) if meta.is_dir() => return Err(refused(io::ErrorKind::IsADirectory.into())),
-            Ok(meta) if !meta.is_file() => Target::Device(File::options().write(true).open(path).map_err(refused)?),
-            _ => {
-                let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-                // As any new file; the process's umask takes its part.
-                let mode = Permissions::from_mode(0o666);
-                let beside = tempfile::Builder::new().prefix(".rpull-").permissions(mode).tempfile_in(parent);
-                Target::Rename(beside.map_err(refused)?)
-            }
+            Ok(meta) => match stream(&meta) {
+                Some(stream) => Target::Open(stream),
+                None if meta.is_file() => Target::beside(path.canonicalize().map_err(refused)?).map_err(refused)?,
+                None => Target::Open(File::options().write(true).open(path).map_err(refused)?),
+            },
+            Err(_) => Target::beside(path.to_owned()).map_err(refused)?,
         };
         Ok(Self { what, path: path.to_owned(), target })
     }
@@ -63,13 +64,45 @@ impl OutputFile {
             buffered.flush()
         };
         let written = match target {
-            Target::Device(file) => all(&file),
-            Target::Rename(file) => all(file.as_file())
+            Target::Open(file) => all(&file),
+            Target::Rename(file, over) => all(file.as_file())
                 .and_then(|()| file.as_file().sync_all())
-                .and_then(|()| file.persist(&path).map(drop).map_err(|error| error.error)),
+                .and_then(|()| file.persist(over).map(drop).map_err(|error| error.error)),
         };
         written.map_err(|error| format!("its {what} {} could not be written: {error}", path.display()))
     }
+}
+
+impl Target {
+    /// `path` must not be a link: it would be replaced, and what it leads to would stay.
+    fn beside(path: PathBuf) -> io::Result<Self> {
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        // As any new file; the process's umask takes its part.
+        let mode = Permissions::from_mode(0o666);
+        let file = tempfile::Builder::new().prefix(".rpull-").permissions(mode).tempfile_in(parent)?;
+        Ok(Self::Rename(file, path))
+    }
+}
+
+/// Stdout or stderr, where `found` is what they go to. A file opened once more would be written from its start.
+fn stream(found: &Metadata) -> Option<File> {
+    let (out, err) = (io::stdout(), io::stderr());
+    [out.as_fd(), err.as_fd()].into_iter().find_map(|stream| {
+        let stream = File::from(stream.try_clone_to_owned().ok()?);
+        let meta = stream.metadata().ok()?;
+        ((meta.dev(), meta.ino()) == (found.dev(), found.ino())).then_some(stream)
+    })
+}
+
+/// Where a path leads: what two spellings of one file have in common.
+pub(crate) fn place(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| match (path.parent(), path.file_name()) {
+        (Some(parent), Some(name)) => {
+            let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+            parent.canonicalize().map_or_else(|_| path.to_owned(), |parent| parent.join(name))
+        }
+        _ => path.to_owned(),
+    })
 }
 
 /// The pull went well, but what it was to leave is not there.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::{Refusal, flags::path};
+use crate::output::place;
 
 /// The part of the command line that is about the record of a run.
 #[derive(clap::Args)]
@@ -38,9 +39,10 @@ impl Record {
     pub(super) fn check(&self, receipt: Option<&PathBuf>) -> Result<(), Refusal> {
         let flags = ["--receipt", "--trace", "--waterfall", "--metrics"];
         let paths = [receipt, self.trace.as_ref(), self.waterfall.as_ref(), self.metrics.as_ref()];
-        let given: Vec<_> = flags.into_iter().zip(paths).filter_map(|(flag, path)| Some((flag, path?))).collect();
-        for (at, (flag, path)) in given.iter().enumerate() {
-            if let Some((other, _)) = given[..at].iter().find(|(_, earlier)| earlier == path) {
+        let given: Vec<_> =
+            flags.into_iter().zip(paths).filter_map(|(flag, path)| path.map(|path| (flag, path, place(path)))).collect();
+        for (at, (flag, path, here)) in given.iter().enumerate() {
+            if let Some((other, ..)) = given[..at].iter().find(|(_, _, earlier)| earlier == here) {
                 let message = format!("{other} and {flag} name the same file {}", path.display());
                 return Err(Refusal::usage(message, "give each a file of its own"));
             }

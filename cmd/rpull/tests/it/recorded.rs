@@ -259,10 +259,14 @@ fn a_file_that_cannot_be_written_is_found_out_before_the_pull() {
 }
 
 #[test]
-fn two_files_of_one_name_are_refused() {
-    let output = run(crate::rpull().args(["--trace", "x", "--receipt", "x", "r.example/a:1"]));
-    let expected = "rpull: --receipt and --trace name the same file x\nhint: give each a file of its own\n";
-    assert_eq!((output.code, output.stdout.as_str(), output.stderr.as_str()), (2, "", expected));
+fn two_files_of_one_name_are_refused_however_it_is_spelled() {
+    let here = std::env::current_dir().unwrap().join("x");
+    for other in [Path::new("x"), Path::new("./x"), &here] {
+        let output = run(crate::rpull().args(["--receipt", "x", "--trace"]).arg(other).arg("r.example/a:1"));
+        let expected =
+            format!("rpull: --receipt and --trace name the same file {}\nhint: give each a file of its own\n", other.display());
+        assert_eq!((output.code, output.stdout.as_str(), output.stderr), (2, "", expected));
+    }
 }
 
 #[test]
