@@ -17,7 +17,9 @@ use crate::{
 
 /// Plans what `args` asks for; the exit code is that of the failure that says most. Lack of room is one, told after the plan.
 pub(crate) fn run(args: &Args, form: Form) -> ExitCode {
-    let (progress, screen) = Screen::start(Kind::Plain, false);
+    // A program reads objects and nothing between them.
+    let kind = if form == Form::Json { Kind::None } else { Kind::Plain };
+    let (progress, screen) = Screen::start(kind, false);
     let outcome = Wanted::of(args).and_then(|wanted| {
         let keychain = run::keychain(args)?;
         run::on_threads(async {

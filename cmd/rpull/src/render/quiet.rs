@@ -18,7 +18,8 @@ impl Draw for Quiet {
             Told::Event { event: Event::Warning { text }, .. } => streams.warning(&text),
             Told::Failed { failure, .. } | Told::Ended(Err(failure)) => streams.failure(&failure),
             Told::Ended(Ok(_)) if self.says_done => streams.line("done"),
-            Told::Event { .. } | Told::Line(_) | Told::Pulled { .. } | Told::Ended(_) | Told::Closed => {}
+            Told::Line(text) => streams.line(&text),
+            Told::Event { .. } | Told::Pulled { .. } | Told::Ended(_) | Told::Closed => {}
         }
     }
 }

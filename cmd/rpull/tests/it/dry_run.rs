@@ -219,6 +219,19 @@ fn of_several_images_each_is_planned_and_a_failure_does_not_stop_the_others() {
 }
 
 #[test]
+fn a_plan_for_programs_has_nothing_between_the_objects() {
+    let stage = Stage::on(&Daemons::available().remove(0));
+    // Longer than the pause between two lines of progress.
+    let busy = |request: &mut testkit::fault::Request<'_>| {
+        (request.number == 1).then_some(Fault::Status { code: 503, retry_after: Some("6".into()) })
+    };
+    let server = Server::builder().image("1", &native(&[4070])).faults(busy).start();
+    let reference = format!("{}/planned-busy:1", server.address());
+    assert_eq!(plan(&stage, &[&reference])["reference"], reference);
+    assert!(server.count().requests > 1, "the fault never came");
+}
+
+#[test]
 fn what_makes_no_sense_beside_it_is_refused() {
     for (args, said) in [
         (
