@@ -121,6 +121,15 @@ impl Args {
         self.node.read(text.parse()?)
     }
 
+    /// May layers come over the network in this run?
+    pub(crate) fn fetches(&self) -> bool {
+        match &self.command {
+            None => !self.dry_run.is_wanted(),
+            Some(Command::Verify(verify)) => verify.repair,
+            Some(Command::Install(_) | Command::Uninstall(_)) => false,
+        }
+    }
+
     /// Limit of the whole pull.
     pub(crate) fn timeout(&self) -> Option<Duration> {
         Some(self.timeout).filter(|limit| !limit.is_zero())

@@ -18,9 +18,10 @@ impl Failure {
         Self { code: ExitCode::Other, message: format!("{message}: {error}"), hint: None }
     }
 
-    pub(crate) fn stopped(code: ExitCode, message: &str) -> Self {
-        let hint = "what was downloaded is kept for a day; run rpull again to go on".to_owned();
-        Self { code, message: message.to_owned(), hint: Some(hint) }
+    /// Ended from outside, in the middle of something that may have `fetched` bytes.
+    pub(crate) fn stopped(code: ExitCode, message: &str, fetched: bool) -> Self {
+        let hint = fetched.then(|| "what was downloaded is kept; run rpull again to go on".to_owned());
+        Self { code, message: message.to_owned(), hint }
     }
 
     /// Names the image where the message does not.

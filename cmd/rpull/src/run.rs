@@ -139,7 +139,7 @@ pub(crate) fn stop(args: &Args) -> Result<impl Future<Output = Failure>, Failure
     let no_signals = |error| Failure::other("signals cannot be watched", &error);
     let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
-    let timeout = args.timeout();
+    let (timeout, fetches) = (args.timeout(), args.fetches());
     let limit = async move {
         match timeout {
             Some(limit) => tokio::time::sleep(limit).await,
@@ -148,9 +148,9 @@ pub(crate) fn stop(args: &Args) -> Result<impl Future<Output = Failure>, Failure
     };
     Ok(async move {
         tokio::select! {
-            _ = interrupt.recv() => Failure::stopped(ExitCode::Interrupted, "interrupted"),
-            _ = terminate.recv() => Failure::stopped(ExitCode::Terminated, "terminated"),
-            () = limit => Failure::stopped(ExitCode::Other, "the time limit of --timeout is over"),
+            _ = interrupt.recv() => Failure::stopped(ExitCode::Interrupted, "interrupted", fetches),
+            _ = terminate.recv() => Failure::stopped(ExitCode::Terminated, "terminated", fetches),
+            () = limit => Failure::stopped(ExitCode::Other, "the time limit of --timeout is over", fetches),
         }
     })
 }

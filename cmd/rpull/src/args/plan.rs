@@ -30,6 +30,10 @@ pub(crate) enum Form {
 }
 
 impl DryRun {
+    pub(super) fn is_wanted(&self) -> bool {
+        self.dry_run.is_some()
+    }
+
     /// `kind` is what `--progress` asks for.
     pub(crate) fn form(&self, kind: Kind) -> Option<Form> {
         self.dry_run.map(|form| if kind == Kind::Json { Form::Json } else { form })

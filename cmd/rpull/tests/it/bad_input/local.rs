@@ -120,7 +120,7 @@ fn a_full_disk_is_said_and_what_was_fetched_is_kept() {
             &flags,
             1,
             "rpull: the time limit of --timeout is over\n\
-             hint: what was downloaded is kept for a day; run rpull again to go on\n",
+             hint: what was downloaded is kept; run rpull again to go on\n",
         );
         tag("whole").refuses(
             &flags[..4],
