@@ -84,7 +84,8 @@ impl Args {
         let config = nerdctl::config(name, &rewritten, surroundings)?;
         let arguments = go_flags::rewrite(&command, nerdctl::switches(config.as_ref()).into_iter().chain(arguments))?;
         let program = OsString::from(command.get_name());
-        let matches = command.try_get_matches_from_mut([program].into_iter().chain(arguments))?;
+        let matches = command.try_get_matches_from_mut([program].into_iter().chain(arguments));
+        let matches = matches.map_err(|error| refusal::explain(error, &command))?;
         let mut args = Self::from_arg_matches(&matches)?;
         args.forget_empty();
         if let Some(config) = &config {

@@ -112,6 +112,11 @@ fn split(argument: &OsStr) -> Option<(&OsStr, Option<&OsStr>)> {
     Some((OsStr::from_bytes(word), value))
 }
 
+/// Has `command` a flag called `word`?
+pub(super) fn is_flag(command: &Command, word: &str) -> bool {
+    find(command, word).is_some()
+}
+
 /// The flag called `word`, by its long name.
 fn find<'a>(command: &'a Command, word: &str) -> Option<(&'a str, Kind)> {
     let mut letters = word.chars();

@@ -2,9 +2,15 @@
 
 use std::error::Error as _;
 
-use clap::error::{ContextKind, ErrorKind};
+use clap::{
+    Command,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
 
-use super::{go_flags::NotBoolean, value::ValueError};
+use super::{
+    go_flags::{self, NotBoolean},
+    value::ValueError,
+};
 
 const HELP: &str = "rpull --help lists all flags";
 
@@ -29,6 +35,24 @@ impl Refusal {
 
     pub(super) fn from_oci(error: &oci::Error) -> Self {
         Self::usage(error.to_string(), error.hint().unwrap_or_else(|| HELP.to_owned()))
+    }
+}
+
+/// What clap says of a command line of `command`. A flag that another of the commands has is no misspelling.
+pub(super) fn explain(error: clap::Error, command: &Command) -> Refusal {
+    let strange = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(strange)) if error.kind() == ErrorKind::UnknownArgument => strange.clone(),
+        _ => return error.into(),
+    };
+    let has = |command: &&Command| go_flags::is_flag(command, strange.trim_start_matches('-'));
+    let owner = if has(&command) {
+        Some("a pull".to_owned())
+    } else {
+        command.get_subcommands().find(has).map(|owner| format!("rpull {}", owner.get_name()))
+    };
+    match (Refusal::from(error), owner) {
+        (Refusal::Usage { message, .. }, Some(owner)) => Refusal::usage(message, format!("{strange} is a flag of {owner}")),
+        (refusal, _) => refusal,
     }
 }
 

@@ -147,6 +147,20 @@ fn empty_values_count_as_not_given() {
 }
 
 #[test]
+fn a_flag_of_another_command_is_no_misspelling() {
+    for (arguments, hint) in [
+        (&["--deep", "r/a:1"][..], "--deep is a flag of rpull verify"),
+        (&["verify", "r/a:1", "--receipt", "x"], "--receipt is a flag of a pull"),
+        (&["-q", "verify", "r/a:1"], "--quiet is a flag of a pull"),
+        (&["install", "--lazy"], "--lazy is a flag of a pull"),
+        (&["uninstall", "--force"], "--force is a flag of rpull install"),
+        (&["verify", "--repaired", "r/a:1"], "did you mean --repair?"),
+    ] {
+        assert_eq!(usage(arguments).1, hint, "{arguments:?}");
+    }
+}
+
+#[test]
 fn an_empty_snapshotter_is_containerds_default() {
     assert_eq!(good(&["--snapshotter", ""]).snapshotter, "overlayfs");
 }
