@@ -125,6 +125,9 @@ impl Error {
             Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 "run as a user who may write there, or name another directory with --spool-dir".to_owned()
             }
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                "name a directory with --spool-dir in one that exists".to_owned()
+            }
             Self::Insecure { .. } => {
                 "name a directory with --spool-dir that nobody else can write to; rpull makes it if it is missing".to_owned()
             }
@@ -155,6 +158,7 @@ mod tests {
                 "cannot write /spool/blob\n\
                  hint: run as a user who may write there, or name another directory with --spool-dir",
             ),
+            (io(io::ErrorKind::NotFound), "cannot write /spool/blob\nhint: name a directory with --spool-dir in one that exists"),
             (io(io::ErrorKind::Interrupted), "cannot write /spool/blob"),
             (
                 Error::Insecure { path, why },
