@@ -67,12 +67,14 @@ pub enum Event {
         /// For whom.
         whom: String,
     },
-    /// A layer's snapshot is committed and whole.
+    /// A layer's snapshot is committed.
     LayerCommitted {
         /// Position, 0 is the bottom.
         index: usize,
         /// The blob.
         blob: Digest,
+        /// Its data stays in the registry.
+        lazy: bool,
     },
     /// A request for bytes of a blob is over.
     RangeDone(RangeSpan),
@@ -172,7 +174,7 @@ mod tests {
         });
         let clone = progress.clone();
         for (handle, index) in [(&progress, 0), (&clone, 1), (&progress, 2)] {
-            handle.emit(&Event::LayerCommitted { index, blob: Digest::of(b"layer") });
+            handle.emit(&Event::LayerCommitted { index, blob: Digest::of(b"layer"), lazy: false });
             handle.meter().add_fetched(10);
         }
         assert_eq!(*heard.lock().unwrap(), [0, 1, 2]);

@@ -9,8 +9,6 @@ use serde::Serialize;
 
 use crate::{
     blobs::Source,
-    chain::Standing,
-    overlaybd::LayerKind,
     plan::{Action, Plan},
     work::Outcome,
 };
@@ -170,12 +168,10 @@ pub(crate) fn layers(layers: &[Layer], plan: &Plan, outcomes: &[Outcome]) -> Vec
     let row = |((layer, planned), outcome): ((&Layer, &crate::plan::LayerPlan), &Outcome)| {
         let arrived = outcome.arrived.as_ref();
         let source = arrived.map(|arrived| arrived.source);
-        let came = match (outcome.standing, planned.action, source) {
-            (Standing::Lazy, ..) => Came::Lazy,
-            // Its metadata is here, its data is not.
-            _ if planned.kind == LayerKind::Turbo => Came::Lazy,
-            (_, Action::Keep, _) => Came::Kept,
-            (_, _, Some(Source::Network)) => Came::Fetched,
+        let came = match (planned.action, source) {
+            _ if outcome.is_lazy(planned.kind) => Came::Lazy,
+            (Action::Keep, _) => Came::Kept,
+            (_, Some(Source::Network)) => Came::Fetched,
             _ => Came::Attached,
         };
         let proof = match outcome.committed().map(containerd::Committed::how) {

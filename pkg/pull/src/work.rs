@@ -12,7 +12,7 @@ use crate::{
     blobs::{Arrived, Blobs, Source},
     chain::{Chain, Standing},
     inventory::Here,
-    overlaybd,
+    overlaybd::{self, LayerKind},
     plan::{Action, LayerPlan, Origin, Plan},
 };
 
@@ -40,6 +40,11 @@ impl Outcome {
     pub(crate) fn committed(&self) -> Option<&Committed> {
         self.arrived.as_ref().map(|arrived| &arrived.committed).or(self.kept.as_ref())
     }
+
+    /// Does its data stay in the registry? Of a TurboOCI layer only the metadata is ever here.
+    pub(crate) fn is_lazy(&self, kind: LayerKind) -> bool {
+        self.standing == Standing::Lazy || kind == LayerKind::Turbo
+    }
 }
 
 /// Blobs on their way and those that arrived. Dropping it cancels what is still on its way.
@@ -55,7 +60,8 @@ impl Work<'_> {
         let mut outcomes = Vec::with_capacity(self.plan.layers.len());
         for (layer, planned) in self.chain.layers.iter().zip(&self.plan.layers) {
             let outcome = Box::pin(self.finish(layer, planned, &mut arrivals)).await?;
-            self.progress.emit(&Event::LayerCommitted { index: layer.index, blob: layer.descriptor.digest });
+            let (index, blob, lazy) = (layer.index, layer.descriptor.digest, outcome.is_lazy(planned.kind));
+            self.progress.emit(&Event::LayerCommitted { index, blob, lazy });
             outcomes.push(outcome);
         }
         Ok(outcomes)

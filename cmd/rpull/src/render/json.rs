@@ -162,7 +162,7 @@ impl Json {
             }
             Event::MirrorLeft { blob, host, cause } => Said::MirrorLeft { image, blob: *blob, host, cause },
             Event::Waiting { blob, whom } => Said::Waiting { image, blob: *blob, whom },
-            Event::LayerCommitted { index, blob } => {
+            Event::LayerCommitted { index, blob, .. } => {
                 Said::LayerCommitted { image, layer: *index, blob: *blob, fetched: self.board.fetched(*blob).unwrap_or(0) }
             }
             _ => return None,

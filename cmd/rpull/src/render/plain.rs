@@ -108,8 +108,9 @@ impl Naming {
             Event::MirrorLeft { blob, host, cause } => {
                 format!("{}: {} is left for the next host: {}", blob.short(), one_line(host), one_line(cause))
             }
-            Event::LayerCommitted { index, blob } => {
+            Event::LayerCommitted { index, blob, lazy } => {
                 let how = match board.fetched(*blob) {
+                    _ if *lazy => "lazy".to_owned(),
                     Some(bytes) => format!("{} fetched", size(bytes)),
                     None => "was here".to_owned(),
                 };

@@ -36,9 +36,9 @@ fn story() -> Vec<(u64, Told)> {
         Event::FetchStarted { blob: fetched, size: 4_739_584, resumed: 0, written: Written::default() },
         Event::Waiting { blob: fetched, whom: "process 7".to_owned() },
         Event::Warning { text: "one\u{1b}thing".to_owned() },
-        Event::LayerCommitted { index: 0, blob: kept },
+        Event::LayerCommitted { index: 0, blob: kept, lazy: false },
         Event::FetchFinished { blob: fetched },
-        Event::LayerCommitted { index: 1, blob: fetched },
+        Event::LayerCommitted { index: 1, blob: fetched, lazy: false },
     ];
     let mut story: Vec<_> = events.into_iter().map(|told| (0, event("r/a:1", told))).collect();
     story.push((0, Told::Ended(Ok(Summary { images: 1, fetched: 4_739_584 }))));
@@ -68,7 +68,7 @@ fn of_several_images_each_line_names_its_own() {
         event("r/b:1", Event::Planned { layers: 1, to_fetch: vec![(shared, 1024)] }),
         event("r/a:1", Event::FetchStarted { blob: shared, size: 1024, resumed: 0, written: Written::default() }),
         event("r/a:1", Event::FetchFinished { blob: shared }),
-        event("r/b:1", Event::LayerCommitted { index: 0, blob: shared }),
+        event("r/b:1", Event::LayerCommitted { index: 0, blob: shared, lazy: false }),
         Told::Pulled { image: "r/b:1".to_owned(), fetched: 0 },
         event("r/b:1", Event::Warning { text: "odd".to_owned() }),
         Told::Failed { image: None, failure: failure("r/c:1: not found") },
@@ -213,6 +213,6 @@ fn what_a_failed_image_wanted_alone_is_waited_for_no_longer() {
     assert_eq!(board.bytes(), (1000, 1100));
     assert_eq!(board.images().collect::<Vec<_>>(), [("r/b:1", 0, 100)]);
     // The other one found it here.
-    board.hear(Some(&b), &Event::LayerCommitted { index: 0, blob: shared });
+    board.hear(Some(&b), &Event::LayerCommitted { index: 0, blob: shared, lazy: false });
     assert_eq!((board.bytes(), board.fetched(shared), board.fetched(here)), ((1100, 1100), None, Some(1000)));
 }

@@ -97,6 +97,10 @@ fn a_lazy_image_becomes_whole_in_place_and_says_when_it_is_not() {
         for (store, seed) in [("direct", 140), ("api", 143)] {
             let image = native(&[seed, seed + 1]);
             let reference = image.push(stage.registry(), "lazy", store);
+            let output = stage.rpull(["--lazy", "--store", store, &reference]);
+            output.succeeds();
+            let said = output.stdout.lines().filter(|line| line.starts_with("layer ") && line.ends_with(": lazy"));
+            assert_eq!(said.count(), 2, "{output:#?}");
             let receipt = stage.pull(["--lazy", "--store", store, &reference]);
             assert_eq!(network(&receipt), 0, "{receipt:#}");
             assert_eq!((&receipt["complete"], each(&receipt, "came")), (&false.into(), vec!["lazy"; 2]));

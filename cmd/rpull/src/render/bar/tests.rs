@@ -207,7 +207,7 @@ fn what_stays_is_written_above_and_finished_layers_fold_away() {
     assert_eq!(tell(Some(event("r/a:1", Event::Warning { text: "odd".to_owned() })), &mut terminal), "rpull: warning: odd\n");
     assert_eq!(terminal.rows, [head, ""], "the frame makes room for stderr");
     tell(Some(event("r/a:1", Event::FetchFinished { blob })), &mut terminal);
-    tell(Some(event("r/a:1", Event::LayerCommitted { index: 0, blob })), &mut terminal);
+    tell(Some(event("r/a:1", Event::LayerCommitted { index: 0, blob, lazy: false })), &mut terminal);
     tell(None, &mut terminal);
     assert_eq!(terminal.rows, [head, "100 %, 100 B of 100 B, 1 of 1 layers"], "its line is gone");
     tell(Some(Told::Ended(Ok(Summary { images: 1, fetched: 100 }))), &mut terminal);
