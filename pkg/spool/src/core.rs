@@ -20,8 +20,8 @@ use crate::{
 const HASH_STEP: u64 = 1 << 20;
 /// So many bytes are written before they are sent to the disk, early, so that the last sync is short.
 const FLUSH_STEP: u64 = 32 << 20;
-/// For re-reading pieces and the prefix. Small: there is one for each blob in flight, and it should stay in the CPU's cache.
-pub(crate) const CHUNK: usize = 128 << 10;
+/// For re-reading pieces and the prefix. Small: there is one for each blob in flight, 64 of them, and it should stay in the CPU's cache.
+pub(crate) const CHUNK: usize = 64 << 10;
 
 /// Shared by entry, grants and follower. A restarted entry gets a new one.
 #[derive(Debug)]
