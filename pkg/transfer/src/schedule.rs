@@ -43,6 +43,8 @@ pub struct Schedule {
     quiet_since: Duration,
     /// Not before then is a slow connection reopened to see whether the link or the connection is slow.
     next_reopen: Duration,
+    /// When work was last handed out: all that was due by then was looked at.
+    filled_at: Duration,
     orders: Vec<Order>,
 }
 
@@ -60,6 +62,7 @@ impl Schedule {
             next_connection: 0,
             quiet_since: Duration::ZERO,
             next_reopen: Duration::ZERO,
+            filled_at: Duration::ZERO,
             orders: Vec::new(),
         }
     }
@@ -90,6 +93,7 @@ impl Schedule {
         }
         self.settle(now);
         self.fill(now);
+        self.filled_at = now;
         std::mem::take(&mut self.orders)
     }
 
@@ -101,7 +105,9 @@ impl Schedule {
         let hosts = self.hosts.values().map(Host::ready_at);
         let pieces = self.blobs.values().flat_map(|blob| &blob.pieces).map(|piece| piece.not_before);
         let silence = (!self.blobs.is_empty()).then_some(self.silent_at());
-        hosts.chain(pieces).filter(|at| *at > now).chain(silence).min().map(|at| at.max(now + Duration::from_millis(1)))
+        // What became due between the last fact and this question was not looked at yet, although it is not ahead any more.
+        let ahead = hosts.chain(pieces).filter(|at| *at > self.filled_at);
+        ahead.chain(silence).min().map(|at| at.max(now + Duration::from_millis(1)))
     }
 
     fn added(&mut self, now: Duration, id: BlobId, blob: Blob) {

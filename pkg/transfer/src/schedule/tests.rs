@@ -86,6 +86,22 @@ fn one_failure_in_many_holds_nobody_up() {
     assert!(seconds(took) < 1.1, "{took:?}");
 }
 
+/// The clock goes on between a fact and the question when to wake: a retry that becomes due just then is nobody else's to start.
+#[test]
+fn a_retry_that_is_due_when_the_question_comes_is_not_forgotten() {
+    let mut schedule = Schedule::new(limits(1), RetryPolicy::default());
+    let (blob, host) = (BlobId(1), HostId(0));
+    let missing = vec![ByteRange::new(0, MIB).unwrap()];
+    let orders = schedule.handle(Duration::ZERO, Fact::Added { blob, size: MIB, missing, hosts: vec![host] });
+    let [Order::Ask { connection, .. }] = orders[..] else { panic!("{orders:?}") };
+    let ended = Fact::Ended { connection, offset: 0, fault: Some(std::sync::Arc::new(fault(AGAIN))) };
+    schedule.handle(Duration::from_millis(1), ended);
+    let late = Duration::from_secs(2);
+    assert_eq!(schedule.wake(late), Some(late + Duration::from_millis(1)));
+    let orders = schedule.handle(late, Fact::Tick);
+    assert!(matches!(orders[..], [Order::Ask { .. }]), "{orders:?}");
+}
+
 #[test]
 fn progress_resets_the_attempts() {
     let mut sim = Sim::new(limits(4), |_| Reply { breaks: Some((256 << 10, fault(AGAIN))), ..Reply::ranges(FAST) });

@@ -174,6 +174,6 @@ async fn several_blobs_share_one_budget() {
         stage.fetch_right(&repository, &contents[4]),
         stage.fetch_right(&repository, &contents[5]),
     );
-    // One that gave its range's end away is closed and another opened in its place. Six budgets would be 24 and more.
-    assert!(server.count().connections <= 16, "{:?}", server.count());
+    // Eight, and a new one in the place of each that gave its tail away; each blob for itself would begin with four.
+    assert!(server.count().connections < 6 * 4, "{:?}", server.count());
 }
