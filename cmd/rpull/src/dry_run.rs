@@ -1,6 +1,6 @@
 //! `--dry-run`: says of every image what a pull would do, one after the other, and does nothing.
 
-use std::{fmt::Write as _, pin::pin};
+use std::fmt::Write as _;
 
 use oci::Reference;
 use pull::{Planned, PlannedAction, Puller, Room};
@@ -19,26 +19,9 @@ use crate::{
 pub(crate) fn run(args: &Args, form: Form) -> ExitCode {
     // A program reads objects and nothing between them.
     let kind = if form == Form::Json { Kind::None } else { Kind::Plain };
-    let (progress, screen) = Screen::start(kind, false);
-    let outcome = Wanted::of(args).and_then(|wanted| {
-        let keychain = run::keychain(args)?;
-        run::on_threads(async {
-            let mut stop = pin!(run::stop(args)?);
-            let puller = run::puller(args, keychain, progress, stop.as_mut()).await?;
-            let plans = async { Ok(plan_all(args, &puller, wanted, form, &screen).await) };
-            Box::pin(run::supervise(&puller, stop, plans)).await
-        })
-    });
-    let code = match outcome {
-        Ok(codes) => ExitCode::first(codes),
-        Err(failure) => {
-            let code = failure.code;
-            screen.failed(None, failure);
-            Some(code)
-        }
-    };
-    screen.close();
-    code.unwrap_or(ExitCode::Done)
+    run::look(args, kind, Wanted::of(args), None, async |puller, wanted, screen| {
+        plan_all(args, puller, wanted, form, screen).await
+    })
 }
 
 async fn plan_all(args: &Args, puller: &Puller, wanted: Wanted, form: Form, screen: &Screen) -> Vec<ExitCode> {

@@ -25,7 +25,7 @@ use crate::{
     output::OutputFile,
     receipt,
     record::Recorder,
-    render::{Screen, Summary},
+    render::{Kind, Screen, Summary},
     report,
 };
 
@@ -51,8 +51,42 @@ fn is_terminal() -> bool {
     io::stdout().is_terminal() && env::var_os("TERM").is_some_and(|term| !term.is_empty() && term != "dumb")
 }
 
+/// Looks at images without pulling them: `look` takes what was `wanted` and says what is wrong as it goes, its answer are the codes of
+/// that. The exit code is the one that says most; where nothing is wrong `right` is said.
+pub(crate) fn look<W>(
+    args: &Args,
+    kind: Kind,
+    wanted: Result<W, Failure>,
+    right: Option<&str>,
+    look: impl AsyncFnOnce(&Puller, W, &Screen) -> Vec<ExitCode>,
+) -> ExitCode {
+    let (progress, screen) = Screen::start(kind, false);
+    let outcome = wanted.and_then(|wanted| {
+        let keychain = keychain(args)?;
+        on_threads(async {
+            let mut stop = pin!(stop(args)?);
+            let puller = puller(args, keychain, progress, stop.as_mut()).await?;
+            let looking = async { Ok(look(&puller, wanted, &screen).await) };
+            Box::pin(supervise(&puller, stop, looking)).await
+        })
+    });
+    let code = match outcome {
+        Ok(codes) => ExitCode::first(codes),
+        Err(failure) => {
+            let code = failure.code;
+            screen.failed(None, failure);
+            Some(code)
+        }
+    };
+    if let (None, Some(right)) = (code, right) {
+        screen.line(right.to_owned());
+    }
+    screen.close();
+    code.unwrap_or(ExitCode::Done)
+}
+
 /// Runs `work` on threads of its own.
-pub(crate) fn on_threads<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+fn on_threads<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Runtime::new().map_err(|error| Failure::other("no threads for a pull", &error))?;
     raise_file_limit();
     let outcome = runtime.block_on(work);
@@ -82,7 +116,7 @@ fn prepare(args: &Args, wanted: Wanted) -> Result<Prepared, Failure> {
 }
 
 /// Who we are for the registry; asks for a password where one is missing.
-pub(crate) fn keychain(args: &Args) -> Result<Keychain, Failure> {
+fn keychain(args: &Args) -> Result<Keychain, Failure> {
     login::keychain(args).map_err(|error| Failure {
         code: ExitCode::Usage,
         message: report::chain(&error),
@@ -101,7 +135,7 @@ async fn pull(args: &Args, prepared: Prepared, progress: Progress, screen: &Scre
 }
 
 /// Wires the parts together; containerd answers by then, and so does the snapshotter when it was to be waited for.
-pub(crate) async fn puller(
+async fn puller(
     args: &Args,
     keychain: Keychain,
     progress: Progress,
@@ -118,7 +152,7 @@ pub(crate) async fn puller(
 }
 
 /// Waits for the puller's work, a signal, or the limit the user set. Whatever ends it, no unfinished snapshot of ours stays.
-pub(crate) async fn supervise<T>(
+async fn supervise<T>(
     puller: &Puller,
     stop: Pin<&mut impl Future<Output = Failure>>,
     work: impl Future<Output = Result<T, pull::Error>>,
@@ -135,7 +169,7 @@ pub(crate) async fn supervise<T>(
 }
 
 /// Waits for a signal, or for the limit the user set. Made once in a run: no signal is lost between two parts of it.
-pub(crate) fn stop(args: &Args) -> Result<impl Future<Output = Failure>, Failure> {
+fn stop(args: &Args) -> Result<impl Future<Output = Failure>, Failure> {
     let no_signals = |error| Failure::other("signals cannot be watched", &error);
     let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;

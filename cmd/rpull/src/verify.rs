@@ -1,7 +1,5 @@
 //! `rpull verify`: looks at images that are here, says of each part what is wrong with it, mends it when asked to.
 
-use std::pin::pin;
-
 use oci::Reference;
 use pull::{Part, Puller, Report};
 
@@ -15,32 +13,10 @@ use crate::{
 
 /// Looks at every image; the exit code is that of the failure that says most.
 pub(crate) fn run(args: &Args, verify: &Verify) -> ExitCode {
-    let (progress, screen) = Screen::start(Kind::Plain, false);
-    let outcome = prepare(args, verify).and_then(|(references, keychain)| {
-        run::on_threads(async {
-            let mut stop = pin!(run::stop(args)?);
-            let puller = run::puller(args, keychain, progress, stop.as_mut()).await?;
-            let looks = async { Ok(look_at_all(&puller, &references, verify, &screen).await) };
-            Box::pin(run::supervise(&puller, stop, looks)).await
-        })
-    });
-    let code = match outcome {
-        Ok(codes) => ExitCode::first(codes),
-        Err(failure) => {
-            let code = failure.code;
-            screen.failed(None, failure);
-            Some(code)
-        }
-    };
-    if code.is_none() {
-        screen.line("ok".to_owned());
-    }
-    screen.close();
-    code.unwrap_or(ExitCode::Done)
-}
-
-fn prepare(args: &Args, verify: &Verify) -> Result<(Vec<Reference>, registry::Keychain), Failure> {
-    Ok((verify.references()?, run::keychain(args)?))
+    let references = verify.references().map_err(Failure::from);
+    run::look(args, Kind::Plain, references, Some("ok"), async |puller, references, screen| {
+        look_at_all(puller, &references, verify, screen).await
+    })
 }
 
 /// One after the other; what is wrong with one is said before the next. The codes of those that are not whole.
