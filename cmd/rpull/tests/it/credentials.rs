@@ -2,10 +2,11 @@
 //! a token.
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::Write as _,
     os::unix::fs::PermissionsExt as _,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::Arc,
 };
@@ -22,22 +23,43 @@ const USER: &str = TokenServer::USER;
 const PASSWORD: &str = TokenServer::PASSWORD;
 const IDENTITY: &str = TokenServer::IDENTITY_TOKEN;
 
-/// Directory for a case's files, and the command to complete.
+/// Directory for a case's files, what was written there, and the command to complete.
 struct Case {
     home: TempDir,
+    files: BTreeMap<PathBuf, String>,
     command: Command,
 }
 
 impl Case {
     fn new(stage: &Stage) -> Self {
-        Self { home: tempfile::tempdir().unwrap(), command: stage.command::<&str>([]) }
+        Self { home: tempfile::tempdir().unwrap(), files: BTreeMap::new(), command: stage.command::<&str>([]) }
     }
 
-    fn write(&self, name: &str, text: &str) -> String {
+    fn write(&mut self, name: &str, text: &str) -> String {
         let path = self.home.path().join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, text).unwrap();
-        path.to_str().unwrap().to_owned()
+        let written = path.to_str().unwrap().to_owned();
+        self.files.insert(path, text.to_owned());
+        written
+    }
+
+    /// Files with secrets are read and never written: no other is there now, and each is what it was.
+    fn assert_untouched(&self) {
+        let mut found = BTreeMap::new();
+        let mut folders = vec![self.home.path().to_owned()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+                if entry.file_type().unwrap().is_dir() {
+                    folders.push(entry.path());
+                } else {
+                    found.insert(entry.path(), fs::read_to_string(entry.path()).unwrap());
+                }
+            }
+        }
+        // The helper's own.
+        found.remove(&self.home.path().join("seen"));
+        assert_eq!(found, self.files);
     }
 
     /// A `docker-credential-test` on PATH that notes how it was called and what it saw of other processes.
@@ -226,6 +248,7 @@ fn every_place_for_credentials_opens_every_kind_of_registry() {
             } else {
                 output.succeeds();
             }
+            case.assert_untouched();
             let witnessed = case.seen();
             for secret in [PASSWORD, IDENTITY] {
                 assert!(!output.stderr.contains(secret) && !witnessed.contains(secret), "{output:#?}\n{witnessed}");
