@@ -82,20 +82,6 @@ fn a_command_line_that_cannot_be_followed_is_a_usage_error() {
             "rpull: no password of ann on standard input: nothing there\n\
              hint: rpull --user ann --password-stdin … <FILE, with the password in it\n",
         ),
-        (
-            &["--from-file", "-", "--user", "ann", "--password-stdin"],
-            "rpull: --from-file - and --password-stdin both read standard input\n\
-             hint: only one of them can be read from there; name a file with --from-file\n",
-        ),
-        (
-            &["--from-file", "/nonexistent/list"],
-            "rpull: cannot read the list of images /nonexistent/list: No such file or directory (os error 2)\n\
-             hint: --from-file names a file with one reference a line, or is - for standard input\n",
-        ),
-        (
-            &["--from-file", "/dev/null"],
-            "rpull: the list of images /dev/null names none\nhint: write one reference a line; what follows a # is a comment\n",
-        ),
         (&["--pin", "r/a:1"], "rpull: --pin without --cri\nhint: only the kubelet knows pinned images: add --cri\n"),
         (
             &["--cri", "--namespace", "default", "r/a:1"],
